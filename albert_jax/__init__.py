@@ -1,0 +1,36 @@
+"""ALBERT (Lan et al., 2020) in JAX: one encoder layer, applied L times."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it, loaded when the name is first used.
+_PUBLIC = {
+    "AlbertConfig": "albert_jax.config",
+    "PretrainingExperiment": "albert_jax.config",
+    "UserError": "albert_jax.config",
+    "AlbertModel": "albert_jax.model.albert",
+    "AlbertForPreTraining": "albert_jax.model.heads",
+    "sharing_plan": "albert_jax.model.encoder",
+    "pretraining_losses": "albert_jax.model.losses",
+    "Tokenizer": "albert_jax.data.tokenizer",
+    "PreparedCorpus": "albert_jax.data.shards",
+    "prepare": "albert_jax.data.prepare",
+    "PretrainingData": "albert_jax.data.pipeline",
+    "lamb": "albert_jax.train.optimizer",
+    "adamw": "albert_jax.train.optimizer",
+    "pretrain": "albert_jax.train.pretrain",
+    "load_run": "albert_jax.train.run",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

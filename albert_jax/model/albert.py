@@ -1,0 +1,111 @@
+"""The encoder as a whole: embeddings, E to H projection, layers, pooler."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from albert_jax.config import AlbertConfig
+from albert_jax.model.encoder import Encoder, Probe
+from albert_jax.model.layers import Embeddings, attention_bias, dense
+
+
+@struct.dataclass
+class AlbertOutput:
+    """What ``AlbertModel`` returns; field names as in Hugging Face.
+
+    With k blocks, L * ``inner_group_num`` of them:
+      last_hidden_state: [b, t, h].
+      pooler_output: [b, h], or [b, c, h] where ``cls_positions`` [b, c] were given.
+      hidden_states: [k + 1, b, t, h], the first being the first layer's input.
+      attentions: [k, b, n, t, t], before dropout.
+      probed: whatever the caller's probe kept, stacked over blocks.
+    """
+
+    last_hidden_state: PyTree
+    pooler_output: PyTree
+    hidden_states: PyTree = None
+    attentions: PyTree = None
+    probed: PyTree = None
+
+
+class AlbertModel(nn.Module):
+    """The ALBERT encoder (paper, section 3; official ``modeling.AlbertModel``)."""
+
+    config: AlbertConfig
+
+    def setup(self) -> None:
+        self.embeddings = Embeddings(self.config)
+        if self.config.has_projection:
+            self.embedding_hidden_mapping_in = dense(
+                self.config, self.config.hidden_size
+            )
+        self.encoder = Encoder(self.config)
+        self.pooler = dense(self.config, self.config.hidden_size)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "b t"],
+        attention_mask: Bool[Array, "b t"] | Int[Array, "b t"] | None = None,
+        token_type_ids: Int[Array, "b t"] | None = None,
+        position_ids: Int[Array, "b t"] | None = None,
+        segment_ids: Int[Array, "b t"] | None = None,
+        cls_positions: Int[Array, "b c"] | None = None,
+        *,
+        deterministic: bool = True,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        probe: Probe | None = None,
+    ) -> AlbertOutput:
+        """Encodes rows of tokens.
+
+        Args:
+          input_ids: pieces.
+          attention_mask: true where a key may be seen; all of them by default.
+          token_type_ids: 0 for segment A, 1 for segment B; 0 by default.
+          position_ids: 0, 1, 2, ... by default.
+          segment_ids: for packed rows, which pair a position belongs to.
+          cls_positions: for packed rows, where each pair starts; the pooler output
+            then has one vector a pair, else it is the one of position 0.
+          deterministic: no dropout; else an rng named "dropout" is needed.
+          output_hidden_states: also return every block's output.
+          output_attentions: also return every block's attention probabilities.
+          probe: ``(input, output, attention) -> values`` to keep of every block.
+        """
+        if attention_mask is None:
+            attention_mask = jnp.ones_like(input_ids)
+        if token_type_ids is None:
+            token_type_ids = jnp.zeros_like(input_ids)
+        if position_ids is None:
+            positions = jnp.arange(input_ids.shape[1], dtype=input_ids.dtype)
+            position_ids = jnp.broadcast_to(positions, input_ids.shape)
+
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, deterministic)
+        if self.config.has_projection:
+            hidden = self.embedding_hidden_mapping_in(hidden)
+
+        def keep(before: Array, after: Array, attention: Array) -> dict[str, PyTree]:
+            kept = {}
+            if output_hidden_states:
+                kept["hidden_states"] = after
+            if output_attentions:
+                kept["attentions"] = attention
+            if probe:
+                kept["probed"] = probe(before, after, attention)
+            return kept
+
+        bias = attention_bias(attention_mask.astype(bool), segment_ids)
+        last, kept = self.encoder(hidden, bias, deterministic, keep)
+        if output_hidden_states:
+            states = [hidden[None].astype(last.dtype), kept["hidden_states"]]
+            kept["hidden_states"] = jnp.concatenate(states)
+        return AlbertOutput(last, self._pool(last, cls_positions), **kept)
+
+    def _pool(
+        self, hidden: Float[Array, "b t h"], positions: Int[Array, "b c"] | None
+    ) -> Float[Array, "b h"] | Float[Array, "b c h"]:
+        if positions is None:
+            first = hidden[:, 0]
+        else:
+            first = jnp.take_along_axis(hidden, positions[..., None], axis=1)
+        return jnp.tanh(self.pooler(first))

@@ -1,0 +1,76 @@
+"""What a model costs before it is built: parameters by part, FLOPs by formula."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+
+from albert_jax.config import AlbertConfig
+from albert_jax.model.heads import AlbertForPreTraining
+
+
+def parameter_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:
+    """Path of every parameter of ``AlbertForPreTraining`` -> shape; allocates none."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    variables = jax.eval_shape(
+        AlbertForPreTraining(config).init, jax.random.key(0), tokens
+    )
+    leaves = flatten_dict(variables["params"], sep="/")
+    return {path: leaf.shape for path, leaf in leaves.items()}
+
+
+def parameter_table(config: AlbertConfig) -> dict[str, int]:
+    """Parameters by part of the model, in the order of the forward pass.
+
+    Attention and feed-forward count every set of weights once, however many layers use
+    it. The masked-LM head is without the word embeddings that it is tied to.
+    """
+    parts = {
+        "embeddings": "albert/embeddings/",
+        "embedding projection": "albert/embedding_hidden_mapping_in/",
+        "attention": "albert/encoder/attention_",
+        "feed-forward": "albert/encoder/ffn_",
+        "pooler": "albert/pooler/",
+        "masked-LM head": "predictions/",
+        "sentence-order head": "sop_classifier/",
+    }
+    shapes = parameter_shapes(config)
+    return {
+        part: sum(
+            math.prod(shape)
+            for path, shape in shapes.items()
+            if path.startswith(prefix)
+        )
+        for part, prefix in parts.items()
+    }
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """A row of a batch: tokens, positions to predict, pairs to judge."""
+
+    length: int
+    predictions: int
+    pairs: int
+
+
+def forward_flops(config: AlbertConfig, row: RowShape) -> dict[str, int]:
+    """Floating-point operations of one row's forward pass, by part.
+
+    Matrix products only, a multiplication and an addition each; what is shared is
+    computed as often as it is used. A training step costs three times as much: the
+    backward pass multiplies every gradient with both factors.
+    """
+    c, t = config, row.length
+    blocks = c.num_hidden_layers * c.inner_group_num
+    e, h, f, v = c.embedding_size, c.hidden_size, c.intermediate_size, c.vocab_size
+    return {
+        "embedding projection": 2 * t * e * h if c.has_projection else 0,
+        "attention projections": blocks * 8 * t * h * h,
+        "attention products": blocks * 4 * t * t * h,
+        "feed-forward": blocks * 4 * t * h * f,
+        "pooler and sentence order": row.pairs * (2 * h * h + 4 * h),
+        "masked LM": row.predictions * (2 * h * e + 2 * e * v),
+    }

@@ -1,0 +1,85 @@
+"""The pretraining heads: masked LM and sentence order (section 3.1)."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float, Int, PyTree
+
+from albert_jax.config import AlbertConfig
+from albert_jax.model.albert import AlbertModel
+from albert_jax.model.layers import ACTIVATIONS, dense, initializer, layer_norm
+
+
+@struct.dataclass
+class AlbertForPreTrainingOutput:
+    """What ``AlbertForPreTraining`` returns; field names as in Hugging Face.
+
+    prediction_logits: [b, p, v] float32; p is the number of masked positions if they
+      were given, else the length.
+    sop_logits: [b, 2] float32, or [b, c, 2] for packed rows.
+    The rest is as in ``AlbertOutput``.
+    """
+
+    prediction_logits: PyTree
+    sop_logits: PyTree
+    hidden_states: PyTree = None
+    attentions: PyTree = None
+    probed: PyTree = None
+
+
+class MaskedLMHead(nn.Module):
+    """Dense to E, activation, LayerNorm, product with the word embeddings, bias."""
+
+    config: AlbertConfig
+
+    @nn.compact
+    def __call__(
+        self, hidden: Float[Array, "b p h"], word_embeddings: Float[Array, "v e"]
+    ) -> Float[Array, "b p v"]:
+        c = self.config
+        hidden = ACTIVATIONS[c.hidden_act](dense(c, c.embedding_size, "dense")(hidden))
+        hidden = layer_norm(c, "LayerNorm")(hidden)
+        logits = jnp.einsum(
+            "bpe,ve->bpv",
+            hidden,
+            word_embeddings.astype(hidden.dtype),
+            preferred_element_type=jnp.float32,
+        )
+        return logits + self.param("bias", nn.initializers.zeros, (c.vocab_size,))
+
+
+class AlbertForPreTraining(nn.Module):
+    """The encoder with both pretraining heads (official ``run_pretraining.py``)."""
+
+    config: AlbertConfig
+
+    def setup(self) -> None:
+        self.albert = AlbertModel(self.config)
+        self.predictions = MaskedLMHead(self.config)
+        # Two classes: 0 for segments in their natural order, 1 for swapped ones.
+        self.sop_classifier = nn.Dense(2, kernel_init=initializer(self.config))
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "b t"],
+        *inputs: Array,
+        masked_positions: Int[Array, "b p"] | None = None,
+        **options: Array | bool | None,
+    ) -> AlbertForPreTrainingOutput:
+        """Takes what ``AlbertModel`` takes, and where to predict.
+
+        With ``masked_positions`` hidden states are gathered before the product with
+        the vocabulary; without, every position is predicted.
+        """
+        output = self.albert(input_ids, *inputs, **options)
+        hidden = output.last_hidden_state
+        if masked_positions is not None:
+            hidden = jnp.take_along_axis(hidden, masked_positions[..., None], axis=1)
+        table = self.albert.embeddings.word_embeddings.embedding
+        return AlbertForPreTrainingOutput(
+            prediction_logits=self.predictions(hidden, table),
+            sop_logits=self.sop_classifier(output.pooler_output.astype(jnp.float32)),
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+            probed=output.probed,
+        )

@@ -1,0 +1,138 @@
+"""LAMB and AdamW as the official code computes them, and their schedule.
+
+Both differ from Optax's own: the moments' bias is not corrected, and LayerNorm and
+biases take no part in weight decay nor, for LAMB, in the trust ratio
+(official ``lamb_optimizer.py`` and ``optimization.py``).
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from albert_jax.config import OptimizerConfig
+
+# The official rule, a search in the variable's path.
+_EXCLUDED = re.compile("LayerNorm|layer_norm|bias")
+
+
+def decayed(params: PyTree) -> PyTree:
+    """Tree of booleans: which leaves take part in decay and trust ratio."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not _EXCLUDED.search(jax.tree_util.keystr(path)), params
+    )
+
+
+def linear_schedule(peak: float, warmup_steps: int, steps: int) -> optax.Schedule:
+    """The official schedule: from 0 to ``peak`` and back to 0, both lines linear.
+
+    The decay counts from step 0, and warm-up replaces it while it lasts: the rate falls
+    by ``peak * warmup_steps / steps`` when warm-up ends.
+    """
+
+    def rate(step: jax.Array | int) -> jax.Array:
+        warmup = step / max(warmup_steps, 1)
+        decay = jnp.maximum(1.0 - step / steps, 0.0)
+        return peak * jnp.where(step < warmup_steps, warmup, decay)
+
+    return rate
+
+
+def scale_by_moments(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam's direction m / (sqrt(v) + eps), without correcting the moments' bias."""
+
+    def init(params: PyTree) -> optax.ScaleByAdamState:
+        # Two trees, not one twice: a donated buffer must have one owner.
+        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
+
+    def update(
+        gradients: PyTree, state: optax.ScaleByAdamState, params: PyTree = None
+    ) -> tuple[PyTree, optax.ScaleByAdamState]:
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradients)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, gradients)
+        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+        return direction, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+    clip_norm: float = 1.0,
+    *,
+    bias_correction: bool = False,
+) -> optax.GradientTransformation:
+    """AdamW for fine-tuning (official ``AdamWeightDecayOptimizer``).
+
+    ``clip_norm`` bounds the global norm of the raw gradient.
+    """
+    return optax.chain(
+        _direction(b1, b2, eps, weight_decay, clip_norm, bias_correction),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def lamb(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+    clip_norm: float = 1.0,
+    *,
+    bias_correction: bool = False,
+    adapt_all: bool = False,
+) -> optax.GradientTransformation:
+    """LAMB for pretraining (You et al., 2020; official ``LAMBOptimizer``).
+
+    For every matrix w with Adam direction u, decay included, the step is
+    ``-learning_rate * (norm(w) / norm(u)) * u``, the ratio being 1 where either norm
+    is 0. ``bias_correction`` and ``adapt_all`` (the ratio for LayerNorm and biases too)
+    are what ``optax.lamb`` does.
+    """
+    ratio = optax.scale_by_trust_ratio()
+    return optax.chain(
+        _direction(b1, b2, eps, weight_decay, clip_norm, bias_correction),
+        ratio if adapt_all else optax.masked(ratio, decayed),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def _direction(
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+    bias_correction: bool,
+) -> optax.GradientTransformation:
+    moments = optax.scale_by_adam if bias_correction else scale_by_moments
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        moments(b1, b2, eps),
+        optax.add_decayed_weights(weight_decay, mask=decayed),
+    )
+
+
+def make_optimizer(
+    config: OptimizerConfig, learning_rate: optax.ScalarOrSchedule
+) -> optax.GradientTransformation:
+    """The optimizer that ``config`` describes, at the given rate or schedule."""
+    settings = dict(
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        bias_correction=config.bias_correction,
+    )
+    if config.name == "adamw":
+        return adamw(learning_rate, **settings)
+    return lamb(learning_rate, **settings, adapt_all=config.adapt_all)
