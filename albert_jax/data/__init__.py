@@ -1,0 +1,1 @@
+"""Text to arrays; NumPy and Grain only."""

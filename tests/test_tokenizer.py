@@ -1,0 +1,212 @@
+"""The tokenizer against the official rules, written out here anew, and golden ids."""
+
+import pickle
+import random
+import unicodedata
+
+import numpy as np
+import pytest
+import sentencepiece as spm
+import small_corpus
+
+from albert_jax.config import UserError
+from albert_jax.data.tokenizer import Tokenizer, normalize
+
+OFFICIAL = small_corpus.DATA / "30k-clean.model"
+
+
+@pytest.fixture(scope="module")
+def small() -> Tokenizer:
+    return Tokenizer.load(small_corpus.vocabulary())
+
+
+@pytest.fixture(scope="module")
+def official() -> Tokenizer:
+    if not OFFICIAL.exists():
+        pytest.skip(f"{OFFICIAL} is not there; ALBERT_JAX_DATA names another folder")
+    return Tokenizer.load(OFFICIAL)
+
+
+@pytest.fixture(params=["small", "official"])
+def tokenizer(request) -> Tokenizer:
+    return request.getfixturevalue(request.param)
+
+
+def official_normalize(text: str) -> str:
+    text = unicodedata.normalize("NFKD", " ".join(text.strip().split()))
+    return "".join(c for c in text if not unicodedata.combining(c)).lower()
+
+
+def official_ids(model: spm.SentencePieceProcessor, text: str) -> list[int]:
+    """Ids by ``encode_pieces`` and ``PieceToId``, one piece after another."""
+    pieces = []
+    for piece in model.encode(official_normalize(text), out_type=str):
+        if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
+            again = model.encode(piece[:-1].replace("▁", ""), out_type=str)
+            if piece[0] != "▁" and again[0][0] == "▁":
+                if len(again[0]) == 1:
+                    again = again[1:]
+                else:
+                    again[0] = again[0][1:]
+            pieces += [*again, ","]
+        else:
+            pieces.append(piece)
+    return [model.piece_to_id(piece) for piece in pieces]
+
+
+def numeric_texts(count: int) -> list[str]:
+    rng = random.Random(3)
+    return [
+        "".join(
+            rng.choices(["1", "0", "9", "2010", ",", ", ", " ", "a", "é", "."], k=9)
+        )
+        for _ in range(count)
+    ]
+
+
+def test_golden_ids(official):
+    title = (
+        "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations"
+    )
+    assert official.encode("this is a test") == [48, 25, 21, 1289]
+    # fmt: off
+    assert [official.cls_id, *official.encode(title), official.sep_id] == [
+        2, 2953, 45, 21, 13, 10601, 11502, 26, 1119, 8, 8542, 3762, 69, 2477, 16, 816,
+        18667, 3,
+    ]
+    # fmt: on
+    assert official.vocab_size == 30_000
+    assert official.fingerprint.startswith("fefb02b6")
+
+
+def test_normalises_as_the_official_code():
+    rng = random.Random(0)
+    blocks = [(0x20, 0x250), (0x300, 0x370), (0x1E00, 0x2100), (0x20, 0x80)]
+    for _ in range(500):
+        low, high = rng.choice(blocks)
+        text = "".join(chr(rng.randrange(low, high)) for _ in range(30))
+        assert normalize(text) == official_normalize(text)
+    assert normalize("  Ça\tva,\n ½ \u00a0İ ") == official_normalize("Ça va, ½ İ")
+
+
+def test_resplits_pieces_that_end_in_digit_and_comma(tokenizer):
+    texts = [*numeric_texts(300), "In 2010, 1,000,000, and 12,5,"]
+    model = spm.SentencePieceProcessor(model_file=tokenizer.path)
+    for text in texts:
+        assert tokenizer.encode(text) == official_ids(model, text)
+    # The rule is at work: left alone, SentencePiece says something else.
+    assert any(tokenizer.encode(t) != model.encode(normalize(t)) for t in texts)
+
+
+def test_batch_is_one_after_another(tokenizer):
+    texts = [*numeric_texts(50), "", "  ", "a", "One layer.", "Twelve times, in 2010,"]
+    for threads in (1, -1):
+        batch = tokenizer.encode_batch(texts, threads=threads)
+        assert [ids.tolist() for ids in batch] == [tokenizer.encode(t) for t in texts]
+        assert all(ids.dtype == np.int32 for ids in batch)
+    assert tokenizer.encode_batch([]) == []
+    assert tokenizer.encode("") == []
+
+
+def test_decodes_what_it_encodes(small):
+    text = small_corpus.sentence(random.Random(5))
+    assert small.decode(small.encode(text)) == normalize(text)
+    wrapped = [small.cls_id, *small.encode(text), small.sep_id, small.pad_id]
+    assert small.decode(np.array(wrapped)) == normalize(text)
+
+
+def test_ids_of_a_trained_vocabulary_are_the_official_ones(tokenizer):
+    special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+    assert tokenizer.pieces[:13] == [*special, *'()"-.–£€']
+    ids = tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id
+    assert (*ids, tokenizer.sep_id, tokenizer.mask_id) == (0, 1, 2, 3, 4)
+    assert len(tokenizer.pieces) == tokenizer.vocab_size
+    np.testing.assert_array_equal(
+        tokenizer.ordinary_ids, np.arange(5, tokenizer.vocab_size)
+    )
+
+
+def test_special_pieces_are_not_read_out_of_text(small):
+    assert not {0, 2, 3, 4} & set(small.encode("[CLS] [SEP] [MASK] <pad>"))
+
+
+def test_word_starts(official):
+    """``_is_start_piece_sp``, said another way: a word goes on with a piece of two or
+    more letters and marks, or with one letter."""
+    letters, marks = (
+        set("abcdefghijklmnopqrstuvwxyz"),
+        set('!"#$%&()*+,-./:;?@[\\]^_`{|}~'),
+    )
+    for piece, starts in zip(official.pieces, official.word_starts, strict=True):
+        goes_on = set(piece.lower()) <= letters | marks and piece not in marks
+        assert starts == (not goes_on), piece
+    piece_starts = dict(zip(official.pieces, official.word_starts, strict=True))
+    assert piece_starts["▁the"] and piece_starts[","] and piece_starts["▁"]
+    assert piece_starts["'"] and piece_starts["£"] and piece_starts["<unk>"]
+    assert not piece_starts["s"] and not piece_starts["ing"]
+    # Made of letters and brackets, so these special pieces start no word.
+    assert not piece_starts["[CLS]"] and not piece_starts["[MASK]"]
+
+
+def test_training_is_deterministic(tmp_path, capfd):
+    lines = small_corpus.text(seed=2).splitlines()
+    first, second = (
+        Tokenizer.train(lines, tmp_path / name, 150) for name in ("a.model", "b.model")
+    )
+    assert first.fingerprint == second.fingerprint
+    assert (tmp_path / "a.model").read_bytes() == (tmp_path / "b.model").read_bytes()
+    assert first.encode("The river") == Tokenizer.load(first.path).encode("The river")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_size_beyond_the_corpus_names_the_largest(tmp_path, capfd):
+    lines = small_corpus.text(seed=2, megabytes=0.005).splitlines()
+    with pytest.raises(UserError, match="fills at most") as caught:
+        Tokenizer.train(lines, tmp_path / "a.model", 30_000)
+    largest = int(str(caught.value).split("at most ")[1].split(";")[0])
+    assert Tokenizer.train(lines, tmp_path / "a.model", largest).vocab_size == largest
+    with pytest.raises(UserError, match="at most"):
+        Tokenizer.train(lines, tmp_path / "b.model", largest + 1)
+    assert not (tmp_path / "b.model").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"), [(["hello there"], "characters alone"), ([], "no text")]
+)
+def test_other_vocabularies_that_cannot_be(tmp_path, lines, says):
+    with pytest.raises(UserError, match=says):
+        Tokenizer.train(lines, tmp_path / "a.model", 15)
+    assert not (tmp_path / "a.model").exists()
+
+
+def test_a_model_without_the_special_pieces_is_refused(tmp_path):
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(small_corpus.text(seed=2).splitlines()),
+        model_prefix=str(tmp_path / "plain"),
+        vocab_size=100,
+        control_symbols=["[CLS]"],
+        minloglevel=3,
+    )
+    with pytest.raises(UserError, match=r"has no piece <pad>, \[SEP\], \[MASK\],"):
+        Tokenizer.load(tmp_path / "plain.model")
+
+
+def test_files_that_are_no_models_are_refused(tmp_path, capfd):
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        Tokenizer.load(tmp_path / "none.model")
+    for content in (b"", b"garbage" * 100):
+        (tmp_path / "bad.model").write_bytes(content)
+        with pytest.raises(UserError, match="not a SentencePiece model"):
+            Tokenizer.load(tmp_path / "bad.model")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_can_be_pickled(small, tmp_path):
+    path = tmp_path / "gone.model"
+    path.write_bytes(small_corpus.Path(small.path).read_bytes())
+    pickled = pickle.dumps(Tokenizer.load(path))
+    path.unlink()
+    again = pickle.loads(pickled)
+    assert again.encode("In 2010, the river") == small.encode("In 2010, the river")
+    assert again.fingerprint == small.fingerprint
