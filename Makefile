@@ -1,0 +1,47 @@
+# make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
+# make test    installs, lints and runs every test
+# make clean   removes what these leave behind, except runs/ and prepared/
+#
+# Each target installs what it needs into .venv, pinned by constraints/, when that has
+# changed. Another interpreter: make test PYTHON=python3.12 VENV=.venv-3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# The core that must hold on every supported JAX: the model's mathematics, rows of data.
+CORE := house losses model optimizer checkpoint metrics tokenizer segments masking shards
+
+.PHONY: demo test test-core lint clean
+
+demo: $(VENV)/installed-demo
+	$(BIN)/albert-jax pretrain experiments/demo.py
+	$(BIN)/albert-jax fill-mask runs/demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+test-core: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 $(CORE:%=tests/test_%.py)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv .venv-newest build dist *.egg-info .pytest_cache .ruff_cache
+	find albert_jax benchmarks experiments tests -name __pycache__ -prune -exec rm -rf {} +
+
+# One stamp per extra: demo, test.
+$(VENV)/installed-%: setup.cfg pyproject.toml $(wildcard constraints/*.txt) | $(BIN)/python
+	@echo "Installing albert_jax[$*] into $(VENV) (about 1 GB; a minute or two) ..."
+	@pins=$$($(BIN)/python -c 'import sys; print("py311" if sys.version_info < (3, 12) else "py312")') && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints/$$pins.txt --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "there is no $(PYTHON); name a Python of 3.11 or newer: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d, but albert_jax needs 3.11 or newer: make PYTHON=..." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
