@@ -1,0 +1,90 @@
+"""Experiment files: Python values, loaded by path.
+
+A file defines ``EXPERIMENTS``, a dictionary from arm to experiment, and a docstring
+whose first line says what it is. ``FILE:ARM`` names one; ``:ARM`` may be left out where
+there is only one.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from albert_jax.config import PretrainingExperiment, UserError, nearest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment of a file."""
+
+    spec: str
+    experiment: PretrainingExperiment
+    summary: str
+
+
+def load_experiment(spec: str) -> PretrainingExperiment:
+    """The experiment that ``FILE`` or ``FILE:ARM`` names.
+
+    Raises:
+      UserError: no such file or arm, or the file does not define experiments.
+    """
+    name, _, arm = spec.partition(":")
+    arms = _experiments(_load(Path(name)), name)
+    if not arm and len(arms) == 1:
+        return next(iter(arms.values()))
+    if arm not in arms:
+        listed = ", ".join(arms)
+        wanted = f"no arm {arm!r}" if arm else f"{len(arms)} arms: say {name}:ARM"
+        raise UserError(f"{name} has {wanted}; it has {listed}" + nearest(arm, arms))
+    return arms[arm]
+
+
+def find_experiments(root: Path) -> Iterator[Entry]:
+    """Every experiment in ``root/experiments``, file by file."""
+    for path in sorted((root / "experiments").rglob("*.py")):
+        module = _load(path)
+        if not hasattr(module, "EXPERIMENTS"):
+            continue
+        arms = _experiments(module, str(path))
+        summary = (module.__doc__ or "").strip().partition("\n")[0]
+        shown = path.relative_to(root)
+        for arm, experiment in arms.items():
+            spec = str(shown) if len(arms) == 1 else f"{shown}:{arm}"
+            yield Entry(spec, experiment, summary)
+
+
+def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        folder = path.parent
+        known = [str(p) for p in folder.glob("*.py")] if folder.is_dir() else []
+        raise UserError(
+            f"there is no experiment file {path}" + nearest(str(path), known)
+        )
+    # "from experiments.base import BASE" works from wherever the command is run.
+    path = path.resolve()
+    roots = [p.parent for p in path.parents if p.name == "experiments"]
+    root = str(roots[0] if roots else path.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    spec = importlib.util.spec_from_file_location(f"_experiment_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+    return module
+
+
+def _experiments(module: ModuleType, name: str) -> dict[str, PretrainingExperiment]:
+    arms = getattr(module, "EXPERIMENTS", None)
+    if not isinstance(arms, dict) or not arms:
+        raise UserError(
+            f"{name} defines no EXPERIMENTS, a dictionary from arm to experiment"
+        )
+    return arms

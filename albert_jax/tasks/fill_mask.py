@@ -1,0 +1,118 @@
+"""Fill-mask: what a pretrained model puts in the place of [MASK]."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import PyTree
+
+from albert_jax.config import UserError
+from albert_jax.data.shards import PreparedCorpus
+from albert_jax.data.tokenizer import Tokenizer
+
+MASK = "[MASK]"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A piece for one [MASK], and its probability."""
+
+    piece: str
+    probability: float
+
+
+class FillMask:
+    """Predicts masked pieces; compiled once for every power-of-two length."""
+
+    def __init__(
+        self, model: nn.Module, variables: PyTree, tokenizer: Tokenizer
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._longest = model.config.max_position_embeddings
+        self._variables = variables
+        self._apply = jax.jit(
+            lambda variables, ids, mask: jax.nn.softmax(
+                model.apply(variables, ids, mask).prediction_logits
+            )
+        )
+
+    def __call__(self, text: str, top: int = 5) -> list[list[Prediction]]:
+        """The ``top`` predictions for every [MASK] in ``text``, left to right.
+
+        Raises:
+          UserError: no [MASK] in the text, or more tokens than the model's positions.
+        """
+        return self.predict(self.encode(text), top)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids of [CLS] text [SEP]; [MASK] in the text is the special piece."""
+        if MASK not in text:
+            raise UserError(f"{text!r} has no {MASK} to fill")
+        ids = [self._tokenizer.cls_id]
+        for i, part in enumerate(text.split(MASK)):
+            pieces = self._tokenizer.encode(part)
+            if i:
+                ids.append(self._tokenizer.mask_id)
+                # What follows the mask without a space continues the word.
+                if part[:1].strip() and self._tokenizer.pieces[pieces[0]] == "▁":
+                    pieces = pieces[1:]
+            ids += pieces
+        return np.array([*ids, self._tokenizer.sep_id], np.int32)
+
+    def predict(self, ids: np.ndarray, top: int = 5) -> list[list[Prediction]]:
+        """As calling, for ids that hold [CLS], [MASK] and [SEP]."""
+        if len(ids) > self._longest:
+            raise UserError(
+                f"the text has {len(ids)} tokens, more than the model's "
+                f"{self._longest} positions"
+            )
+        length = min(1 << (len(ids) - 1).bit_length(), self._longest)
+        padded = np.full((1, length), self._tokenizer.pad_id, np.int32)
+        padded[0, : len(ids)] = ids
+        mask = jnp.arange(length)[None] < len(ids)
+        probabilities = np.asarray(self._apply(self._variables, padded, mask)[0])
+        return [
+            [
+                Prediction(self._tokenizer.pieces[i], float(probabilities[position, i]))
+                for i in probabilities[position].argsort()[::-1][:top]
+            ]
+            for position in np.flatnonzero(ids == self._tokenizer.mask_id)
+        ]
+
+
+def masked_sentences(
+    corpus: PreparedCorpus, tokenizer: Tokenizer, seed: int = 0
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Sentences of a corpus with one whole-piece word masked: (ids, the true piece)."""
+    rng = np.random.default_rng(seed)
+    for document in rng.permutation(len(corpus)):
+        first, last = corpus.document_offsets[document : document + 2]
+        sentence = int(rng.integers(first, last))
+        start = corpus.sentence_ends[first]
+        ends = corpus.sentence_ends[sentence : sentence + 2] - start
+        ids = corpus.tokens(int(document))[slice(*ends)]
+        words = tokenizer.word_starts[ids]
+        # A word of one piece, of more than a letter, inside a sentence of fair length.
+        alone = words & np.append(words[1:], True)
+        worth = np.array([len(tokenizer.pieces[i]) > 3 for i in ids], bool)
+        places = np.flatnonzero(alone & worth)
+        if 12 <= len(ids) <= 40 and len(places):
+            place = rng.choice(places)
+            truth = int(ids[place])
+            masked = ids.copy()
+            masked[place] = tokenizer.mask_id
+            yield (
+                np.concatenate([[tokenizer.cls_id], masked, [tokenizer.sep_id]]).astype(
+                    np.int32
+                ),
+                truth,
+            )
+
+
+def spell(tokenizer: Tokenizer, ids: np.ndarray) -> str:
+    """The text of ids, [MASK] included."""
+    pieces = (tokenizer.pieces[i].replace(MASK, f"▁{MASK}") for i in ids)
+    return "".join(pieces).replace("▁", " ").strip()

@@ -1,0 +1,59 @@
+"""Evaluation on held-out documents: always the same rows, masked in the same way."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from albert_jax.config import EvaluationConfig
+from albert_jax.data.pipeline import Example, PretrainingData
+from albert_jax.model.losses import Sums
+from albert_jax.train.metrics import add, means
+
+
+class HeldOut:
+    """Evaluates parameters on the first rows of the held-out documents.
+
+    Args:
+      data: rows of the held-out split; its seed fixes their order and masks.
+      step: losses of one batch, without dropout.
+      place: puts a batch on its devices.
+    """
+
+    def __init__(
+        self,
+        data: PretrainingData,
+        config: EvaluationConfig,
+        step: Callable[[PyTree, dict[str, Array]], Sums],
+        place: Callable[[Example], dict[str, Array]],
+    ) -> None:
+        self._step = step
+        self._place = place
+        rows = min(config.rows, data.rows_per_epoch)
+        examples = (data[n] for n in range(rows))
+        self._batches = list(_stack(examples, config.batch_size))
+
+    def __call__(self, params: PyTree) -> dict[str, float]:
+        """Metrics under their names in the log, "eval/..."."""
+        sums: Sums = {}
+        for batch in self._batches:
+            sums = add(sums, self._step(params, self._place(batch)))
+        return {f"eval/{name}": value for name, value in means(sums).items()}
+
+    def unigram(self, piece_counts: np.ndarray) -> float:
+        """Masked-LM accuracy of always answering the commonest training piece."""
+        commonest = int(piece_counts.argmax())
+        right = sum(
+            float(((b["masked_labels"] == commonest) * b["masked_weights"]).sum())
+            for b in self._batches
+        )
+        return right / sum(float(b["masked_weights"].sum()) for b in self._batches)
+
+
+def _stack(examples: Iterator[Example], size: int) -> Iterator[Example]:
+    """Batches of ``size`` rows, the last filled with rows that count for nothing."""
+    while rows := list(islice(examples, size)):
+        nothing = {name: np.zeros_like(value) for name, value in rows[0].items()}
+        rows += [nothing] * (size - len(rows))
+        yield {name: np.stack([row[name] for row in rows]) for name in nothing}

@@ -1,0 +1,161 @@
+"""The training loop. Its order is a contract; tasks give it a step and a stream."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jax
+import optax
+from jaxtyping import Array
+
+from albert_jax.model.losses import Sums
+from albert_jax.train.metrics import MetricsLog, add, means
+from albert_jax.train.progress import Progress
+from albert_jax.train.state import TrainState
+
+Batch = dict[str, Array]
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss stopped being a number; says at which step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cadence:
+    """When things happen, in steps."""
+
+    steps: int
+    log_every: int
+    evaluate_every: int
+    save_every: int
+
+    def evaluates(self, step: int) -> bool:
+        return step % self.evaluate_every == 0 or step == self.steps
+
+    def saves(self, step: int) -> bool:
+        return step > 0 and (step % self.save_every == 0 or step == self.steps)
+
+    def logs(self, step: int) -> bool:
+        # A window of the log ends with every checkpoint, so that a resumed run writes
+        # the same lines as one that was never interrupted.
+        return step % self.log_every == 0 or self.saves(step)
+
+
+def run_loop(
+    state: TrainState,
+    step: int,
+    batches: Iterator[Batch],
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Sums]],
+    evaluate: Callable[[int, TrainState], None],
+    save: Callable[[int, TrainState], None],
+    recorder: "Recorder",
+    cadence: Cadence,
+    stopping: Callable[[], bool],
+) -> tuple[TrainState, int]:
+    """Trains from a restored state on; returns the last state and its step.
+
+    Evaluate, save, next batch, dispatch the step, log the previous one: the host waits
+    for step n only once step n + 1 is under way. A state is evaluated or saved only
+    after its losses were seen to be finite.
+    """
+    while True:
+        stop = stopping()
+        if stop or cadence.evaluates(step) or cadence.saves(step):
+            recorder.settle()
+        if cadence.evaluates(step) and not stop:
+            evaluate(step, state)
+        if cadence.saves(step) or (stop and step > 0):
+            save(step, state)
+        if stop or step >= cadence.steps:
+            return state, step
+        with recorder.waiting():
+            batch = next(batches)
+        state, sums = train_step(state, batch)
+        step += 1
+        recorder.settle()
+        recorder.dispatched(step, sums)
+
+
+class Recorder:
+    """Turns the losses of steps into lines of the log and movements of the bar.
+
+    Args:
+      schedule: the learning rate of a step, logged beside the losses.
+      tokens: real tokens that earlier attempts at this run have seen.
+    """
+
+    def __init__(
+        self,
+        log: MetricsLog,
+        progress: Progress,
+        cadence: Cadence,
+        schedule: optax.Schedule,
+        tokens: int = 0,
+    ) -> None:
+        self._log = log
+        self._progress = progress
+        self._cadence = cadence
+        self._schedule = schedule
+        self._tokens = tokens
+        self._pending: tuple[int, Sums] | None = None
+        self._clock = time.perf_counter()
+        self._restart()
+
+    def _restart(self) -> None:
+        """Begins a window: what one line of the log is about."""
+        self._window: Sums = {}
+        self._seconds = self._waited = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts what it encloses as time spent waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def dispatched(self, step: int, sums: Sums) -> None:
+        """A step is under way; the next ``settle`` reads its losses."""
+        self._pending = (step, sums)
+
+    def settle(self) -> None:
+        """Waits for the step under way, if any, and records it.
+
+        Raises:
+          NonFiniteLossError: one of its losses is not a number.
+        """
+        since, pending = self._clock, self._pending
+        sums = jax.device_get(pending[1]) if pending else None
+        self._clock, self._pending = time.perf_counter(), None
+        if pending is None:
+            # Evaluation or saving came between: that time is nobody's training time.
+            return
+        step = pending[0]
+        self._seconds += self._clock - since
+        for name, value in means(sums).items():
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"{name} is {value} at step {step}; nothing was saved since the "
+                    "last checkpoint. A lower learning rate or a longer warm-up "
+                    "usually helps"
+                )
+        self._window = add(self._window, sums)
+        values = self._values(step)
+        self._progress.update(step, values)
+        if self._cadence.logs(step):
+            self._tokens = values["tokens"]
+            self._log.write(step, values)
+            self._restart()
+
+    def _values(self, step: int) -> dict[str, float]:
+        """The window's means so far, and its rates."""
+        losses = means(self._window)
+        real, _ = self._window["real_tokens"]
+        return {
+            **{f"train/{name}": losses[name] for name in losses},
+            "learning_rate": float(self._schedule(step - 1)),
+            "tokens": self._tokens + int(real),
+            "tokens_per_second": float(real) / self._seconds,
+            "data_wait": self._waited / self._seconds,
+        }

