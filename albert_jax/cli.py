@@ -21,6 +21,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -263,9 +264,17 @@ def _parse(
 
 def _unboxed(box: str) -> str:
     """What a box of tyro's says: its first part, and the nearest name of its second."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    parts = " ".join("|" if set(line) == {"─"} else line for line in lines).split("|")
-    said = re.sub(r"^Error parsing [\w.-]+: (?=\w+ is )", "", parts[0].strip())
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    rules = [set(line) <= {"─", "-"} for line in lines]
+    # The first line is the box's title; an empty one counts as a rule.
+    parts = [
+        " ".join(line for line, _ in group)
+        for rule, group in groupby(
+            zip(lines[1:], rules[1:], strict=True), lambda x: x[1]
+        )
+        if not rule
+    ]
+    said = re.sub(r"^Error parsing [\w.-]+: (?=\w+ is )", "", parts[0])
     if choice := re.match(r"invalid choice '(.*?)'.*Expected one of \((.*)\)", said):
         return said.rstrip(".") + nearest(choice[1], re.findall(r"'(.*?)'", choice[2]))
     suggested = re.search(r"Perhaps you meant: (--[\w.-]+)", " ".join(parts[1:]))

@@ -153,7 +153,9 @@ class AlbertConfig:
         return self.project_equal_sizes or self.embedding_size != self.hidden_size
 
     @classmethod
-    def released(cls, size: str, version: str = "v2", **overrides: Any) -> "AlbertConfig":
+    def released(
+        cls, size: str, version: str = "v2", **overrides: Any
+    ) -> "AlbertConfig":
         """A released model's configuration, by size and version ("v1", "v2", "zh")."""
         _require_choice("size", size, _SIZES)
         _require_choice("version", version, ("v1", "v2", "zh"))

@@ -1,4 +1,11 @@
-"""Demo: a small ALBERT on 249 presidential messages, in minutes on two cores."""
+"""Demo: a small ALBERT on 249 presidential messages, in minutes on two cores.
+
+Hardware: two cores; no accelerator, no data set to fetch.
+Expected: no row of the paper; held-out masked-LM accuracy of at least twice the unigram
+baseline.
+Command: make demo
+Measured: not run yet.
+"""
 
 from albert_jax.config import (
     AlbertConfig,
@@ -27,11 +34,11 @@ DEMO = PretrainingExperiment(
         heldout_fraction=0.04,
         shard_megabytes=1,
     ),
-    data=DataConfig(sequence_length=64, batch_size=64, max_pairs=4),
-    optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=200),
-    steps=3000,
-    checkpoint=CheckpointConfig(every=500, keep=2),
-    evaluation=EvaluationConfig(every=500, rows=512),
+    data=DataConfig(sequence_length=64, batch_size=32, max_pairs=4),
+    optimizer=OptimizerConfig(learning_rate=0.008, warmup_steps=150),
+    steps=2400,
+    checkpoint=CheckpointConfig(every=200, keep=2),
+    evaluation=EvaluationConfig(every=300, rows=512),
     log_every=20,
 )
 

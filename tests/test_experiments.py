@@ -57,7 +57,9 @@ def test_an_experiment_has_its_shapes_and_takes_a_shrunk_step(spec):
     )
     optimizer = make_optimizer(experiment.optimizer, schedule)
     model = AlbertForPreTraining(experiment.model)
-    state = jax.eval_shape(lambda key: init_state(key, model, optimizer), jax.random.key(0))
+    state = jax.eval_shape(
+        lambda key: init_state(key, model, optimizer), jax.random.key(0)
+    )
     assert state.step.shape == ()
 
     small = shrunk(experiment)
@@ -135,5 +137,7 @@ def test_a_mesh_must_be_made_of_the_devices():
 
 def test_abstract_state_has_shardings_and_no_values():
     mesh = make_mesh(ENTRIES["experiments/base.py"].mesh)
-    shapes = abstract(mesh, lambda key: {"w": jax.random.normal(key, (4, 2))}, jax.random.key(0))
+    shapes = abstract(
+        mesh, lambda key: {"w": jax.random.normal(key, (4, 2))}, jax.random.key(0)
+    )
     assert shapes["w"].sharding.mesh.shape == mesh.shape

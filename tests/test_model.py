@@ -49,8 +49,8 @@ def init(config: AlbertConfig, seed: int = 0):
 def assert_close(a, b, tolerance: float) -> None:
     """Every leaf's distance is at most ``tolerance`` times the leaf's norm.
 
-    A leaf that is nothing but rounding, as the gradient of the key's bias, which softmax
-    does not see, is held against a thousandth of the tree's norm instead.
+    A leaf that is nothing but rounding, as the gradient of the key's bias, which
+    softmax does not see, is held against a thousandth of the tree's norm instead.
     """
     a, b = jax.tree.map(np.asarray, (a, b))
     whole = np.sqrt(sum(np.square(x, dtype=float).sum() for x in jax.tree.leaves(a)))
@@ -165,8 +165,9 @@ def test_packing_changes_nothing():
     config = tiny.config(max_position_embeddings=32)
     params, batch = init(config), tiny.batch()
     gradient = jax.value_and_grad(loss, argnums=1)
-    apart, joined = gradient(config, params, batch), gradient(
-        config, params, packed(batch)
+    apart, joined = (
+        gradient(config, params, batch),
+        gradient(config, params, packed(batch)),
     )
     assert_close(apart, joined, 1e-5)
 
@@ -300,7 +301,9 @@ def test_parameter_counts_of_the_sharing_table(size):
 
 
 def test_parameter_count_of_the_width_table():
-    wide = AlbertConfig(hidden_size=6144, num_attention_heads=96, intermediate_size=24576)
+    wide = AlbertConfig(
+        hidden_size=6144, num_attention_heads=96, intermediate_size=24576
+    )
     table = parameter_table(wide)
     assert sum(table.values()) - sum(table[head] for head in HEADS) == 495_518_208
 

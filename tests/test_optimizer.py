@@ -52,7 +52,7 @@ def paths(tree):
 
 
 def reference(params, gradients, rate, *, ratio):
-    """The official equations in float64 (``lamb_optimizer.py``, ``optimization.py``)."""
+    """The equations of ``lamb_optimizer.py`` and ``optimization.py``, in float64."""
     w = paths(params)
     m = {name: np.zeros_like(x) for name, x in w.items()}
     v = {name: np.zeros_like(x) for name, x in w.items()}
@@ -122,7 +122,9 @@ def test_trust_ratio_is_one_per_matrix():
 def test_a_zero_matrix_still_moves():
     params = {"kernel": jnp.zeros((2, 2))}
     optimizer = lamb(1.0)
-    updates, _ = optimizer.update({"kernel": jnp.ones((2, 2))}, optimizer.init(params), params)
+    updates, _ = optimizer.update(
+        {"kernel": jnp.ones((2, 2))}, optimizer.init(params), params
+    )
     assert (updates["kernel"] != 0).all()
 
 

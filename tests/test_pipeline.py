@@ -1,4 +1,4 @@
-"""Row n is a pure function of (corpus, config, seed, n), and says what its text says."""
+"""Row n is a function of (corpus, config, seed, n), and says what its text says."""
 
 import pickle
 import subprocess
@@ -14,7 +14,9 @@ from albert_jax.data.pipeline import PretrainingData
 
 def data(seed=0, documents=40, **fields):
     fields = {"sequence_length": 64, "batch_size": 8, "max_pairs": 6} | fields
-    return PretrainingData(make(0, documents), MadeTokenizer(), DataConfig(**fields), seed)
+    return PretrainingData(
+        make(0, documents), MadeTokenizer(), DataConfig(**fields), seed
+    )
 
 
 def original(row):

@@ -54,7 +54,9 @@ def test_a_run_learns_and_explains_itself(experiment, whole):
     assert metrics["step"] == experiment.steps
     lines = log(folder)
     assert [line["step"] for line in lines if "eval/unigram_accuracy" in line] == [0]
-    losses = [line["eval/masked_lm_loss"] for line in lines if "eval/masked_lm_loss" in line]
+    losses = [
+        line["eval/masked_lm_loss"] for line in lines if "eval/masked_lm_loss" in line
+    ]
     assert losses[-1] < losses[0] - 0.3
     assert lines[-1]["eval/masked_lm_loss"] == metrics["eval/masked_lm_loss"]
     record = json.loads((folder / "experiment.json").read_text())
@@ -96,7 +98,8 @@ def test_stopped_and_resumed_is_uninterrupted(experiment, whole, tmp_path, stop_
 def test_killed_and_run_again_is_uninterrupted(experiment, whole, tmp_path):
     # The log too: a killed run goes back to its checkpoint, and so does its log.
     folder = tmp_path / "run"
-    code = f"import small_run; small_run.run({str(experiment.corpus.prepared)!r}, {str(folder)!r})"
+    prepared = str(experiment.corpus.prepared)
+    code = f"import small_run; small_run.run({prepared!r}, {str(folder)!r})"
     rng = np.random.default_rng(0)
     kills = 0
     for _ in range(6):

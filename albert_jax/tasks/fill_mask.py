@@ -86,7 +86,7 @@ class FillMask:
 def masked_sentences(
     corpus: PreparedCorpus, tokenizer: Tokenizer, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Sentences of a corpus with one whole-piece word masked: (ids, the true piece)."""
+    """Sentences of a corpus with a word of one piece masked: (ids, the true piece)."""
     rng = np.random.default_rng(seed)
     for document in rng.permutation(len(corpus)):
         first, last = corpus.document_offsets[document : document + 2]
@@ -95,11 +95,11 @@ def masked_sentences(
         ends = corpus.sentence_ends[sentence : sentence + 2] - start
         ids = corpus.tokens(int(document))[slice(*ends)]
         words = tokenizer.word_starts[ids]
-        # A word of one piece, of more than a letter, inside a sentence of fair length.
+        # Words of one piece and of some length, in sentences that are easy to read.
         alone = words & np.append(words[1:], True)
         worth = np.array([len(tokenizer.pieces[i]) > 3 for i in ids], bool)
         places = np.flatnonzero(alone & worth)
-        if 12 <= len(ids) <= 40 and len(places):
+        if 6 <= len(ids) <= 40 and len(places):
             place = rng.choice(places)
             truth = int(ids[place])
             masked = ids.copy()

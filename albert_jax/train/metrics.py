@@ -7,8 +7,10 @@ import importlib.util
 import json
 import math
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -103,22 +105,27 @@ class _JsonLines:
 
     def __init__(self, path: Path, last: int) -> None:
         self._path = path
-        try:
+        with _writing(path):
             if path.exists():
                 _cut_back(path, last)
             self._file = path.open("a", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def write(self, step: int, values: dict[str, int | float]) -> None:
         finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
-        try:
+        with _writing(self._path):
             self._file.write(json.dumps({"step": step} | finite) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # Each line was flushed.
+            self._file.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _cut_back(path: Path, last: int) -> None:
@@ -133,19 +140,38 @@ def _cut_back(path: Path, last: int) -> None:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path, last: int) -> None:
-        from tensorboardX import SummaryWriter
+    """Event files, written where they are asked for.
 
-        # TensorBoard hides what earlier files hold from purge_step on.
-        self._writer = SummaryWriter(str(folder), purge_step=last + 1)
+    tensorboardX's ``SummaryWriter`` writes from a thread, which on a full disk prints
+    tracebacks of its own.
+    """
+
+    def __init__(self, folder: Path, last: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
+
+        folder.mkdir(exist_ok=True)
+        self._folder, self._event, self._scalar = folder, Event, scalar
+        with _writing(folder):
+            self._writer = EventsWriter(str(folder / "events"))
+            # TensorBoard hides what earlier files hold from this step on.
+            begun = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(step=last + 1, session_log=begun))
 
     def write(self, step: int, values: dict[str, int | float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        now = time.time()
+        with _writing(self._folder):
+            for name, value in values.items():
+                summary = self._scalar(name, value)
+                self._writer.write_event(
+                    self._event(wall_time=now, step=step, summary=summary)
+                )
+            self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        with suppress(OSError):  # Each write was flushed.
+            self._writer.close()
 
 
 class _WeightsAndBiases:
