@@ -188,3 +188,25 @@ def test_vocabulary_and_model_must_agree(experiment, tmp_path):
     with pytest.raises(UserError, match="vocab_size is 999"):
         pretrain(other, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_dropout_differs_by_step(experiment):
+    from albert_jax.data.pipeline import PretrainingData
+    from albert_jax.data.shards import PreparedCorpus
+    from albert_jax.data.tokenizer import Tokenizer
+    from albert_jax.model.heads import AlbertForPreTraining
+    from albert_jax.train.optimizer import lamb
+    from albert_jax.train.pretrain import train_step
+    from albert_jax.train.state import init_state
+
+    corpus = PreparedCorpus.open(experiment.corpus.prepared)
+    tokenizer = Tokenizer.load(corpus.tokenizer_path)
+    rows = PretrainingData(corpus, tokenizer, experiment.data, 0)
+    (batch,) = rows.batches(0, experiment.data.batch_size)
+    model, optimizer = AlbertForPreTraining(experiment.model), lamb(0.0)
+    state = init_state(jax.random.key(0), model, optimizer)
+    step = jax.jit(lambda s, b: train_step(model, optimizer, s, b))
+    state, first = step(state, batch)
+    # The learning rate is 0: nothing but the dropout has changed.
+    _, second = step(state, batch)
+    assert first["masked_lm_loss"][0] != second["masked_lm_loss"][0]

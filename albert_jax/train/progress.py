@@ -72,7 +72,16 @@ class Progress:
 
 
 # Shown in curves and in the log, but not worth the reader's eye at every moment.
-_UNSHOWN = {"step", "tokens", "learning_rate", "train/sentence_order_loss"}
+_UNSHOWN = {
+    "step",
+    "tokens",
+    "learning_rate",
+    "train/gradient_norm",
+    "train/sentence_order_loss",
+}
+
+# Shares, shown in percent.
+_SHARES = ("accuracy", "real tokens", "data wait")
 
 
 def describe(values: dict[str, float]) -> str:
@@ -90,7 +99,7 @@ def _describe_one(name: str, value: float) -> str:
     if label.endswith(" per second"):
         amount = f"{value / 1000:,.1f}k" if value >= 10_000 else f"{value:,.0f}"
         return f"{amount} {label.removesuffix(' per second')}/s"
-    if label.endswith("accuracy"):
+    if label.endswith(_SHARES):
         return f"{label} {100 * value:.1f} %"
     return f"{label} {value:#.4g}"
 
