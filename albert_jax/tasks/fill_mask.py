@@ -86,30 +86,27 @@ class FillMask:
 def masked_sentences(
     corpus: PreparedCorpus, tokenizer: Tokenizer, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Sentences of a corpus with a word of one piece masked: (ids, the true piece)."""
+    """Sentences with a word of one piece masked, in random order.
+
+    Yields:
+      ids of [CLS] sentence [SEP], int32, and the piece that was masked.
+    """
     rng = np.random.default_rng(seed)
-    for document in rng.permutation(len(corpus)):
-        first, last = corpus.document_offsets[document : document + 2]
-        sentence = int(rng.integers(first, last))
-        start = corpus.sentence_ends[first]
-        ends = corpus.sentence_ends[sentence : sentence + 2] - start
-        ids = corpus.tokens(int(document))[slice(*ends)]
-        words = tokenizer.word_starts[ids]
+    ends, offsets = corpus.sentence_ends, corpus.document_offsets
+    for sentence in rng.permutation(len(ends) - 1):
+        document = int(np.searchsorted(offsets, sentence, side="right")) - 1
+        start, stop = ends[sentence : sentence + 2] - ends[offsets[document]]
+        ids = corpus.tokens(document)[start:stop]
         # Words of one piece and of some length, in sentences that are easy to read.
-        alone = words & np.append(words[1:], True)
-        worth = np.array([len(tokenizer.pieces[i]) > 3 for i in ids], bool)
-        places = np.flatnonzero(alone & worth)
+        starts = tokenizer.word_starts[ids]
+        alone = starts & np.append(starts[1:], True)
+        long = np.array([len(tokenizer.pieces[i]) > 3 for i in ids], bool)
+        places = np.flatnonzero(alone & long)
         if 6 <= len(ids) <= 40 and len(places):
             place = rng.choice(places)
-            truth = int(ids[place])
-            masked = ids.copy()
-            masked[place] = tokenizer.mask_id
-            yield (
-                np.concatenate([[tokenizer.cls_id], masked, [tokenizer.sep_id]]).astype(
-                    np.int32
-                ),
-                truth,
-            )
+            masked = [tokenizer.cls_id, *ids, tokenizer.sep_id]
+            masked[1 + place] = tokenizer.mask_id
+            yield np.array(masked, np.int32), int(ids[place])
 
 
 def spell(tokenizer: Tokenizer, ids: np.ndarray) -> str:

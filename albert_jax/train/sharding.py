@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from albert_jax.config import MeshConfig, UserError
@@ -65,7 +65,7 @@ def check_batch(mesh: Mesh, name: str, rows: int) -> None:
         )
 
 
-def shardings(mesh: Mesh, shapes: PyTree) -> PyTree:
+def shardings(mesh: Mesh | AbstractMesh, shapes: PyTree) -> PyTree:
     """A sharding for every array of a state or parameter tree, by ``RULES``.
 
     A dimension that its axis does not divide is kept whole on every device.
