@@ -21,7 +21,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -224,11 +224,13 @@ def _fill_mask(arguments: Sequence[str]) -> None:
         return
     folder = read_experiment(options.run)["experiment"]["corpus"]["prepared"]
     corpus = PreparedCorpus.open(folder, "heldout")
-    examples = masked_sentences(corpus, tokenizer)
-    for (ids, truth), _ in zip(examples, range(options.sentences), strict=False):
-        word = tokenizer.pieces[truth]
-        (predictions,) = fill.predict(ids, options.top)
-        print(f"{spell(tokenizer, ids[1:-1])}\n  {_shown(predictions)}; was {word}")
+    longest = min(48, model.config.max_position_embeddings)
+    examples = masked_sentences(corpus, tokenizer, longest)
+    for ids, truth in islice(examples, options.sentences):
+        print(spell(tokenizer, ids[1:-1]))
+        for predictions in fill.predict(ids, options.top):
+            print("  " + _shown(predictions))
+        print(f"  was: {spell(tokenizer, truth)}")
 
 
 def _parse_experiment(kind: type, arguments: Sequence[str], command: str) -> Any:

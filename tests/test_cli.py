@@ -61,7 +61,7 @@ def test_from_text_to_answers(home, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "River [MASK] winter." and lines[1].count("%") == 3
     assert main(["fill-mask", "runs/small", "--sentences", "2"]) == 0
-    assert capsys.readouterr().out.count("; was ") == 2
+    assert capsys.readouterr().out.count("  was: ") == 2
     # A run is its own experiment: other settings do not fit it, whatever its state.
     line = fails(capsys, "pretrain", spec, "--steps", "6", "--processes", "1")
     assert "steps: 4 -> 6" in line

@@ -84,12 +84,12 @@ class FillMask:
 
 
 def masked_sentences(
-    corpus: PreparedCorpus, tokenizer: Tokenizer, seed: int = 0
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Sentences with a word of one piece masked, in random order.
+    corpus: PreparedCorpus, tokenizer: Tokenizer, longest: int, seed: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Sentences with one whole word masked, in random order.
 
     Yields:
-      ids of [CLS] sentence [SEP], int32, and the piece that was masked.
+      ids of [CLS] sentence [SEP], at most ``longest``, and the pieces of the word.
     """
     rng = np.random.default_rng(seed)
     ends, offsets = corpus.sentence_ends, corpus.document_offsets
@@ -97,16 +97,16 @@ def masked_sentences(
         document = int(np.searchsorted(offsets, sentence, side="right")) - 1
         start, stop = ends[sentence : sentence + 2] - ends[offsets[document]]
         ids = corpus.tokens(document)[start:stop]
-        # Words of one piece and of some length, in sentences that are easy to read.
-        starts = tokenizer.word_starts[ids]
-        alone = starts & np.append(starts[1:], True)
-        long = np.array([len(tokenizer.pieces[i]) > 3 for i in ids], bool)
-        places = np.flatnonzero(alone & long)
-        if 6 <= len(ids) <= 40 and len(places):
-            place = rng.choice(places)
-            masked = [tokenizer.cls_id, *ids, tokenizer.sep_id]
-            masked[1 + place] = tokenizer.mask_id
-            yield np.array(masked, np.int32), int(ids[place])
+        if not 6 <= len(ids) <= longest - 2:
+            continue
+        bounds = np.append(np.flatnonzero(tokenizer.word_starts[ids]), len(ids))
+        word = int(rng.integers(len(bounds) - 1))
+        masked = slice(bounds[word], bounds[word + 1])
+        truth = ids[masked].copy()
+        if len(spell(tokenizer, truth)) > 2:  # Neither a letter nor punctuation.
+            row = np.array([tokenizer.cls_id, *ids, tokenizer.sep_id], np.int32)
+            row[1:-1][masked] = tokenizer.mask_id
+            yield row, truth
 
 
 def spell(tokenizer: Tokenizer, ids: np.ndarray) -> str:
