@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # The core that must hold on every supported JAX: the model's mathematics, rows of data.
-CORE := house losses model optimizer checkpoint metrics tokenizer segments masking shards
+CORE := house config losses model optimizer checkpoint metrics tokenizer segments masking shards
 
 .PHONY: demo test test-core lint clean
 

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from made_corpus import MadeTokenizer, make
+from made_corpus import MadeCorpus, MadeTokenizer, make
 
 from albert_jax.config import DataConfig
 from albert_jax.data.pipeline import PretrainingData
@@ -134,6 +134,26 @@ def test_rows_depend_on_seed_and_epoch_and_nothing_else():
     assert not same(one[0], data(seed=1)[0])
     assert not any(same(one[0], one[per_epoch + k]) for k in range(per_epoch))
     assert same(pickle.loads(pickle.dumps(one))[per_epoch], one[per_epoch])
+
+
+def test_every_epoch_draws_pairs_and_order_anew():
+    source = data()
+    first, second = source.plan(0), source.plan(1)
+    assert not np.array_equal(first.pairs.split, second.pairs.split)
+    assert not np.array_equal(first.members, second.members)
+
+
+def test_every_epoch_draws_masks_anew():
+    # One pair that can be cut in one way only: all that may differ is its mask.
+    config = DataConfig(
+        sequence_length=64, batch_size=1, max_pairs=1, short_fraction=0.0
+    )
+    source = PretrainingData(MadeCorpus(((20, 20),)), MadeTokenizer(), config, 0)
+    assert source.rows_per_epoch == 1
+    rows = [source[epoch] for epoch in range(12)]
+    natural = [row for row in rows if not row["sentence_order_label"].any()]
+    assert 2 < len(natural) < 10
+    assert len({tuple(row["masked_positions"]) for row in natural}) == len(natural)
 
 
 def test_rows_are_the_same_in_another_process():
