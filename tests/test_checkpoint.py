@@ -390,6 +390,27 @@ def test_a_directory_that_cannot_be_made_lets_the_process_end(tmp_path):
     assert "failed (Not a directory)" in run_script(NO_DIRECTORY, tmp_path / "file")
 
 
+MANY_WRITERS = """
+import resource, signal, sys
+from pathlib import Path
+import jax.numpy as jnp
+from albert_jax.config import UserError
+from albert_jax.train.checkpoint import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+state = {f"w{i}": jnp.full((100, 100), i) for i in range(200)}
+try:
+    with Checkpoints(Path(sys.argv[1]), keep=2, identity={}, report=print) as saved:
+        saved.save(1, state, 0)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_what_writes_on_after_a_failure_is_not_heard(tmp_path):
+    assert "File too large" in run_script(MANY_WRITERS, tmp_path)
+
+
 FULL_DISK = """
 import os, sys
 from pathlib import Path

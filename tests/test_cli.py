@@ -187,10 +187,14 @@ def test_a_full_disk_keeps_the_last_checkpoint(home):
     assert main(["prepare", SPEC, "--processes", "1"]) == 0
     pretrain = command("pretrain", SPEC, "--processes", "1", "--steps", "8")
     code = (
-        "import resource, signal, sys; from albert_jax.cli import main;"
+        "import resource, signal, sys, time; from pathlib import Path;"
+        "from albert_jax.cli import main;"
         "import albert_jax.train.loop as loop; saves = loop.Cadence.saves\n"
+        "saved = Path('runs/small/checkpoints/4/manifest.json')\n"
         "def limited(self, step):\n"
-        "    if step == 8: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "    if step == 8:\n"
+        "        while not saved.exists(): time.sleep(0.01)\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "    return saves(self, step)\n"
         "loop.Cadence.saves = limited\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -37,7 +37,7 @@ HEIGHTS = {
 
 # Heavy or optional packages, and the only files that may name them.
 HOMES = {
-    "orbax": ["train/checkpoint.py"],
+    "orbax": ["train/arrays.py"],
     "grain": ["data/pipeline.py"],
     "array_record": ["data/shards.py"],
     "tensorflow_datasets": ["data/datasets.py"],

@@ -4,15 +4,13 @@ A checkpoint is one folder a step: what Orbax writes, and ``manifest.json``, wri
 last, which holds the checksum of every file. Orbax loads damaged data without
 complaint, so a step counts only if its manifest is there and every file matches it.
 
-The only file that imports Orbax (slow to load): import it late.
+Loads Orbax: import it late.
 """
 
 import contextlib
 import errno
 import json
-import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -23,10 +21,9 @@ from typing import Any
 
 import jax
 from jaxtyping import PyTree
-from orbax.checkpoint import v1 as ocp
 
 from albert_jax.config import UserError, differences
-from albert_jax.train import manifest
+from albert_jax.train import arrays, manifest
 
 _DELETED = ".deleted"  # ending of a checkpoint's folder while it is being deleted
 
@@ -65,10 +62,11 @@ class Checkpoints:
         self._report = report
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._noise = arrays.Noise()
         self._intact: set[int] = set()  # steps written or verified by this process
 
     def __enter__(self) -> "Checkpoints":
-        logging.getLogger("absl").addFilter(_is_news)
+        self._noise.hush()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
@@ -80,7 +78,7 @@ class Checkpoints:
             self._report(str(failure))  # the error under way matters more
         finally:
             self._writer.shutdown()
-            logging.getLogger("absl").removeFilter(_is_news)
+            self._noise.unhush()
 
     def save(self, step: int, state: PyTree, position: int) -> None:
         """Start to write a checkpoint; returns once ``state`` may be donated.
@@ -103,11 +101,11 @@ class Checkpoints:
         }
         try:
             self._remove(step)
-            arrays = _save_async(self._path(step), state)
+            written = arrays.save_async(self._path(step), state)
         except Exception as error:
             self._remove_for_good(step)
             raise self._failure(step, error) from error
-        self._pending = self._writer.submit(self._finish, arrays, header)
+        self._pending = self._writer.submit(self._finish, written, header)
 
     def wait(self) -> None:
         """Wait for the running save, if any; raises as ``save`` does."""
@@ -146,7 +144,7 @@ class Checkpoints:
                 self._report(f"the checkpoint of step {step} is skipped: {reason}")
                 continue
             self._compare(found, abstract_state, accept_changes, partial)
-            state = _load(self._path(step), abstract_state, partial)
+            state = arrays.load(self._path(step), abstract_state, partial)
             self._intact.add(step)
             return Restored(step, state, found["position"])
         # A run that was killed in its very first save has nothing to lose.
@@ -184,11 +182,11 @@ class Checkpoints:
                 f"({'; '.join(unlike[:3])}{more}); start another run"
             )
 
-    def _finish(self, arrays: Callable[[], None], header: dict[str, Any]) -> None:
+    def _finish(self, written: Callable[[], None], header: dict[str, Any]) -> None:
         """Wait for the arrays to be written, then make the checkpoint count."""
         step = header["step"]
         try:
-            arrays()
+            written()
             manifest.write(self._path(step), header)
         except Exception as error:
             self._remove_for_good(step)
@@ -227,7 +225,8 @@ class Checkpoints:
 
     def _failure(self, step: int, error: Exception) -> Exception:
         """What a failed save of ``step`` raises."""
-        code = _system_error(error)
+        self._noise.failed = True
+        code = arrays.system_error(error)
         if code is None:
             return error
         intact = next(iter(self._complete(step)), None)
@@ -280,37 +279,3 @@ def _signature(tree: PyTree) -> dict[str, str]:
         )
         for path, leaf in leaves
     }
-
-
-def _save_async(folder: Path, state: PyTree) -> Callable[[], None]:
-    """Copy the arrays and start to write them; what is returned waits for the end."""
-    context = ocp.Context()
-    # Made in the background, a directory that cannot be made (a full disk) leaves
-    # threads that wait 20 minutes for it, and the process cannot exit.
-    context.asynchronous.create_directories_asynchronously = False
-    with context:
-        return ocp.save_async(folder, state).result
-
-
-def _load(folder: Path, abstract_state: PyTree, partial: bool) -> PyTree:
-    context = ocp.Context()
-    context.pytree.loading.partial_load = partial
-    with context:
-        return ocp.load(folder, abstract_state)
-
-
-def _system_error(error: Exception) -> int | None:
-    """The system's error number behind a failed write, if there is one."""
-    if isinstance(error, OSError):
-        return error.errno
-    # TensorStore, below Orbax, hands it on as text.
-    match = re.search(r"os_error_code='(\d+)'", str(error))
-    return int(match[1]) if match else None
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log line says what no exception does.
-
-    Orbax's threads log a traceback each for an error that ``result`` raises anyway.
-    """
-    return "run() raised an exception" not in record.getMessage()
