@@ -214,7 +214,9 @@ def _fill_mask(arguments: Sequence[str]) -> None:
     from albert_jax.tasks.fill_mask import FillMask, masked_sentences, spell
     from albert_jax.train.run import load_run, read_experiment
 
-    model, variables, tokenizer = load_run(options.run)
+    model, variables, tokenizer = load_run(
+        options.run, report=lambda line: print(f"albert-jax: {line}", file=sys.stderr)
+    )
     fill = FillMask(model, variables, tokenizer)
     for text in options.text:
         print(text)

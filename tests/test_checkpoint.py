@@ -17,12 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from albert_jax.config import (
-    PretrainingExperiment,
-    UserError,
-    identity,
-    identity_hash,
-)
+from albert_jax.config import PretrainingExperiment, UserError
+from albert_jax.identity import digest, identity
 from albert_jax.train import manifest
 from albert_jax.train.checkpoint import Checkpoints
 from albert_jax.train.manifest import NAME as MANIFEST
@@ -294,7 +290,7 @@ def test_the_identity_is_that_of_the_experiment(tmp_path):
     with checkpoints(tmp_path, identity=identity(experiment)) as saved:
         saved.save(1, make_state(1), 0)
     found = json.loads((tmp_path / "1" / MANIFEST).read_text())
-    assert found["identity"] == identity_hash(experiment)
+    assert found["identity"] == digest(identity(experiment))
 
 
 def test_other_arrays_are_refused(two_steps):
@@ -415,12 +411,7 @@ FULL_DISK = """
 import os, sys
 from pathlib import Path
 import jax, jax.numpy as jnp
-from albert_jax.config import (
-    PretrainingExperiment,
-    UserError,
-    identity,
-    identity_hash,
-)
+from albert_jax.config import UserError
 from albert_jax.train.checkpoint import Checkpoints
 disk = Path(sys.argv[1])
 state = {"w": jax.random.normal(jax.random.key(0), (500, 1000))}

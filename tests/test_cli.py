@@ -122,6 +122,10 @@ MISTAKES = {
     "no experiment named": (["pretrain"], "experiments/FILE.py"),
     "no such file": (["inspect", "experiments/smal.py"], "experiments/small.py"),
     "no such arm": (["inspect", "experiments/small.py:frist"], "did you mean 'first'"),
+    "a file that fails": (
+        ["inspect", "experiments/broken.py"],
+        "broken.py, line 2: ModuleNotFoundError: No module named 'nowhere'",
+    ),
     "several arms": (["inspect", "experiments/small.py"], "first, second"),
     "no such field": (
         ["inspect", SPEC, "--model.hidden-sise", "64"],
@@ -163,6 +167,7 @@ MISTAKES = {
 def test_a_mistake_gets_one_line_and_writes_nothing(home, capsys, arguments, cure):
     (home / "empty.txt").write_text("\n")
     (home / "binary.txt").write_bytes(b"text \xff\xfe\x00 more\n")
+    (home / "experiments" / "broken.py").write_text('"""Broken."""\nimport nowhere\n')
     before = sorted(home.rglob("*"))
     assert cure in fails(capsys, *arguments)
     after = [p for p in home.rglob("*") if "__pycache__" not in str(p)]

@@ -23,16 +23,17 @@ FOLDERS = ("albert_jax", "experiments", "benchmarks", "tests")
 # A room imports its own files and rooms below it; rooms of one height never meet.
 HEIGHTS = {
     "config": 0,
+    "identity": 1,
     "catalogue": 1,
-    "model": 1,
-    "data": 1,
-    "tasks": 2,
-    "train": 2,
-    "interop": 3,
-    "figures": 4,
-    "study": 4,
-    "cli": 5,
-    "__main__": 6,
+    "model": 2,
+    "data": 2,
+    "tasks": 3,
+    "train": 3,
+    "interop": 4,
+    "figures": 5,
+    "study": 5,
+    "cli": 6,
+    "__main__": 7,
 }
 
 # Heavy or optional packages, and the only files that may name them.

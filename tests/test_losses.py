@@ -27,6 +27,12 @@ def test_cross_entropy_and_accuracy_are_their_definitions():
     assert values["x_accuracy"] == pytest.approx(np.average(right, weights=weights))
 
 
+def test_a_tie_is_not_right():
+    logits = jnp.array([[1.0, 1.0, 0.0], [2.0, 1.0, 0.0]])
+    sums = classification("x", logits, jnp.array([0, 0]), jnp.ones(2))
+    assert means(sums)["x_accuracy"] == 0.5
+
+
 def test_unequal_parts_add_up_to_the_whole():
     whole = examples()
     first, second = ([x[:3] for x in whole], [x[3:] for x in whole])

@@ -156,6 +156,10 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(experiment, whole, tmp_path
     newest = max((folder / "checkpoints").iterdir(), key=lambda p: int(p.name))
     victim = max(newest.rglob("*"), key=lambda p: p.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-20])
+    # A reader of the run hears of it too.
+    lines = []
+    load_run(folder, report=lines.append)
+    assert len(lines) == 1 and "step 12 is skipped" in lines[0]
     said = io.StringIO()
     pretrain(experiment, folder, console=Console(file=said, width=500))
     assert "step 12 is skipped" in said.getvalue()

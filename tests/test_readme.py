@@ -27,7 +27,8 @@ def test_files_and_tests_that_it_names_exist():
 
 
 def test_flags_that_it_names_exist():
-    from albert_jax.config import PretrainingExperiment, flatten, to_dict
+    from albert_jax.config import PretrainingExperiment
+    from albert_jax.identity import flatten, to_dict
 
     fields = flatten(to_dict(PretrainingExperiment(name="any")))
     known = {name.replace("_", "-") for name in fields}

@@ -7,14 +7,14 @@ Imported by ``prepare`` only.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from albert_jax.config import CorpusConfig, UserError, differences
+from albert_jax.config import CorpusConfig, UserError
 from albert_jax.data.corpus import Source, chunks, fingerprint, listing
 from albert_jax.data.shards import FORMAT, MANIFEST, SPLITS, replacing, shard_name
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.identity import differences
 
 SETTINGS = "settings.json"
 SOURCES = "sources.json"
@@ -42,11 +42,6 @@ def settings_of(config: CorpusConfig, vocab_size: int) -> dict[str, Any]:
             )
         settings["vocabulary"] = tokenizer.fingerprint
     return settings
-
-
-def hash_of(value: Any) -> str:
-    """SHA-256 of a JSON value."""
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -25,7 +25,6 @@ from albert_jax.data.manifest import (
     SETTINGS,
     SOURCES,
     finished,
-    hash_of,
     read_json,
     refuse_other_settings,
     settings_of,
@@ -44,6 +43,7 @@ from albert_jax.data.shards import (
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.data.vocabulary import train_vocabulary
 from albert_jax.data.workers import peak_memory, train_apart, write_shards
+from albert_jax.identity import digest
 
 Progress = Callable[[int, int | None, int, int], None]
 
@@ -175,7 +175,7 @@ def _tokenizer(run: _Run) -> tuple[Tokenizer, int]:
         "settings": run.settings,
         "sources": [[name, size] for name, size, _ in listing(run.sources)],
     }
-    made_of = {"made_of": hash_of(made_of)}
+    made_of = {"made_of": digest(made_of)}
     if record.exists() and path.exists():
         tokenizer = Tokenizer.load(path)
         if read_json(record) == made_of | {"fingerprint": tokenizer.fingerprint}:
@@ -212,7 +212,7 @@ def _shards(
         tokenizer=tokenizer,
         language=run.config.language,
         heldout_fraction=run.config.heldout_fraction,
-        settings=hash_of([run.settings, tokenizer.fingerprint, _versions()]),
+        settings=digest([run.settings, tokenizer.fingerprint, _versions()]),
     )
     before = run.corpus_size if run.config.vocabulary is None else 0
     shards: dict[int, dict[str, Any]] = {}

@@ -5,7 +5,6 @@ split the lengths of all sentences and where documents begin in them; the vocabu
 and ``manifest.json``, written last: a folder without it is not finished.
 """
 
-import hashlib
 import json
 import operator
 import os
@@ -26,6 +25,7 @@ from array_record.python.array_record_module import (
 )
 
 from albert_jax.config import UserError
+from albert_jax.identity import digest
 
 FORMAT = 1
 SPLITS = ("train", "heldout")
@@ -186,8 +186,7 @@ class PreparedCorpus:
     def fingerprint(self) -> str:
         """Digest of all that decides which pieces the corpus holds, hexadecimal."""
         decisive = ("corpus", "vocabulary", "splits")
-        content = json.dumps([self.manifest[name] for name in decisive], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return digest([self.manifest[name] for name in decisive])
 
     @property
     def tokenizer_path(self) -> Path:

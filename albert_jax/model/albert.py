@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model.encoder import Encoder, Probe
@@ -27,6 +27,11 @@ class AlbertOutput:
     hidden_states: PyTree = None
     attentions: PyTree = None
     probed: PyTree = None
+
+
+def init_params(model: nn.Module, key: Key[Array, ""]) -> PyTree:
+    """Fresh parameters of a model or head; no shape of them depends on a batch."""
+    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 class AlbertModel(nn.Module):

@@ -2,22 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from albert_jax.config import AlbertConfig
+from albert_jax.model.albert import init_params
 from albert_jax.model.heads import AlbertForPreTraining
 
 
 def parameter_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:
     """Path of every parameter of ``AlbertForPreTraining`` -> shape; allocates none."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    variables = jax.eval_shape(
-        AlbertForPreTraining(config).init, jax.random.key(0), tokens
-    )
-    leaves = flatten_dict(variables["params"], sep="/")
+    model = AlbertForPreTraining(config)
+    params = jax.eval_shape(partial(init_params, model), jax.random.key(0))
+    leaves = flatten_dict(params, sep="/")
     return {path: leaf.shape for path, leaf in leaves.items()}
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from albert_jax.config import UserError, differences
+from albert_jax.config import UserError
+from albert_jax.identity import differences, digest
 from albert_jax.train import arrays, manifest
 
 _DELETED = ".deleted"  # ending of a checkpoint's folder while it is being deleted
@@ -95,7 +96,7 @@ class Checkpoints:
         header = {
             "step": step,
             "position": position,
-            "identity": manifest.digest(self._identity),
+            "identity": digest(self._identity),
             "identity_fields": self._identity,
             "arrays": _signature(state),
         }

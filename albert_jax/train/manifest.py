@@ -10,18 +10,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from albert_jax.identity import digest
+
 FORMAT = 1
 NAME = "manifest.json"
 
 
 class Damaged(Exception):
     """Why a folder does not count: which file, and what is wrong with it."""
-
-
-def digest(value: Any) -> str:
-    """Hexadecimal digest of a JSON value, as ``config.identity_hash`` takes it."""
-    canonical = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _checksum(path: Path) -> str:

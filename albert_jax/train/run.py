@@ -5,7 +5,10 @@ import json
 import platform
 import shutil
 import subprocess
+import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,11 @@ import jax
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from albert_jax.config import (
-    PretrainingExperiment,
-    UserError,
-    differences,
-    from_dict,
-    identity,
-    to_dict,
-)
+from albert_jax.config import PretrainingExperiment, UserError
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.identity import differences, from_dict, identity, to_dict
+from albert_jax.model.albert import init_params
 from albert_jax.model.heads import AlbertForPreTraining
 
 EXPERIMENT = "experiment.json"
@@ -99,8 +97,13 @@ def read_experiment(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def load_run(folder: str | Path) -> tuple[nn.Module, PyTree, Tokenizer]:
+def load_run(
+    folder: str | Path, report: Callable[[str], None] = warnings.warn
+) -> tuple[nn.Module, PyTree, Tokenizer]:
     """The model of a run, its variables at the newest checkpoint, and its tokenizer.
+
+    Args:
+      report: hears of checkpoints that were skipped because they are damaged.
 
     Raises:
       UserError: not a run, or no usable checkpoint.
@@ -114,16 +117,13 @@ def load_run(folder: str | Path) -> tuple[nn.Module, PyTree, Tokenizer]:
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-        jax.eval_shape(
-            model.init, jax.random.key(0), jax.numpy.zeros((1, 1), jax.numpy.int32)
-        )["params"],
+        jax.eval_shape(partial(init_params, model), jax.random.key(0)),
     )
-    notes: list[str] = []
     with Checkpoints(
         folder / CHECKPOINTS,
         keep=experiment.checkpoint.keep,
         identity=record["identity"],
-        report=notes.append,
+        report=report,
     ) as checkpoints:
         restored = checkpoints.restore({"params": params}, partial=True)
     if restored is None:

@@ -7,6 +7,8 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Key, PyTree
 
+from albert_jax.model.albert import init_params
+
 
 @struct.dataclass
 class TrainState:
@@ -25,13 +27,9 @@ class TrainState:
 def init_state(
     key: Key[Array, ""], model: nn.Module, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """Fresh parameters and moments; a pure function of ``key``.
-
-    Shapes do not depend on a batch, so that none is needed.
-    """
+    """Fresh parameters and moments; a pure function of ``key``."""
     init_key, dropout_key = jax.random.split(key)
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = model.init(init_key, tokens)["params"]
+    params = init_params(model, init_key)
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         params=params,
