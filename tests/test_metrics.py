@@ -216,8 +216,8 @@ def test_a_job_that_stops_early_reports_where(monkeypatch):
 def test_bytes_are_counted_as_such():
     out = io.StringIO()
     with Progress(3_000_000, unit="bytes", console=Console(file=out)) as shown:
-        shown.update(1_500_000, {})
-    assert out.getvalue() == "1.5 MB of 3.0 MB (50 %)\n"
+        shown.update(1_500_000, {"documents": 116_645})
+    assert out.getvalue() == "1.5 MB of 3.0 MB (50 %): 116,645 documents\n"
 
 
 def test_a_terminal_gets_a_bar_with_the_latest_values():

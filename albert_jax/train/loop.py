@@ -10,6 +10,7 @@ import jax
 import optax
 from jaxtyping import Array
 
+from albert_jax.config import UserError
 from albert_jax.model.losses import Sums
 from albert_jax.train.metrics import MetricsLog, add, means
 from albert_jax.train.progress import Progress
@@ -18,7 +19,7 @@ from albert_jax.train.state import TrainState
 Batch = dict[str, Array]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError):
     """A loss stopped being a number; says at which step."""
 
 

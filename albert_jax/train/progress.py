@@ -99,6 +99,8 @@ def _describe_one(name: str, value: float) -> str:
     if label.endswith(" per second"):
         amount = f"{value / 1000:,.1f}k" if value >= 10_000 else f"{value:,.0f}"
         return f"{amount} {label.removesuffix(' per second')}/s"
+    if label == "documents":
+        return f"{value:,.0f} documents"
     if label.endswith(_SHARES):
         return f"{label} {100 * value:.1f} %"
     return f"{label} {value:#.4g}"
