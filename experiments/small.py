@@ -28,7 +28,7 @@ SMALL = PretrainingExperiment(
         max_position_embeddings=32,
         initializer_range=0.035,
     ),
-    corpus=CorpusConfig(sources=("tfds:wikipedia",), prepared="prepared/wiki"),
+    corpus=CorpusConfig(sources=("text",), prepared="prepared/small"),
     data=DataConfig(sequence_length=32, batch_size=64, max_pairs=4),
     optimizer=OptimizerConfig(learning_rate=0.005, warmup_steps=500),
     steps=9500,

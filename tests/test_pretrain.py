@@ -125,6 +125,31 @@ def test_killed_and_run_again_is_uninterrupted(experiment, whole, tmp_path):
     assert_same_run(folder, whole[0])
 
 
+def test_two_devices_train_as_one(experiment, whole, tmp_path):
+    # As make demo does on two cores; begun on one device, resumed on two.
+    folder, asked = tmp_path / "run", []
+
+    def stopping():
+        asked.append(None)
+        return len(asked) > 4
+
+    pretrain(experiment, folder, stopping=stopping)
+    code = (
+        "import jax, small_run; assert len(jax.devices()) == 2;"
+        f"small_run.run({str(experiment.corpus.prepared)!r}, {str(folder)!r})"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path), "JAX_NUM_CPU_DEVICES": "2"},
+        check=True,
+    )
+    ours, theirs = log(folder), log(whole[0])
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
 def test_other_settings_do_not_resume_unless_accepted(experiment, whole, tmp_path):
     other = dataclasses.replace(experiment, steps=13)
     with pytest.raises(UserError, match="steps: 12 -> 13.*--accept-changes"):
