@@ -14,9 +14,8 @@ CORE := house config losses model optimizer checkpoint metrics tokenizer segment
 
 .PHONY: demo test test-core lint clean
 
-# Two cores as two devices: XLA's threads share out a small matrix badly.
 demo: $(VENV)/installed-demo
-	JAX_NUM_CPU_DEVICES=2 $(BIN)/albert-jax pretrain experiments/demo.py
+	$(BIN)/albert-jax pretrain experiments/demo.py
 	$(BIN)/albert-jax fill-mask runs/demo
 
 test: lint

@@ -41,7 +41,7 @@ DEMO = PretrainingExperiment(
     ),
     data=DataConfig(sequence_length=32, batch_size=64, max_pairs=4),
     optimizer=OptimizerConfig(learning_rate=0.006, warmup_steps=300),
-    steps=6500,
+    steps=5000,
     checkpoint=CheckpointConfig(every=250, keep=2),
     evaluation=EvaluationConfig(every=500, rows=1024),
     log_every=25,

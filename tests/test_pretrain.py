@@ -126,7 +126,9 @@ def test_killed_and_run_again_is_uninterrupted(experiment, whole, tmp_path):
 
 
 def test_two_devices_train_as_one(experiment, whole, tmp_path):
-    # As make demo does on two cores; begun on one device, resumed on two.
+    # Begun on one device, resumed on two. NPROC gives XLA's pool threads enough: with
+    # as few as devices, all may wait in collectives for a device that needs one of
+    # them, and the process aborts.
     folder, asked = tmp_path / "run", []
 
     def stopping():
@@ -141,7 +143,8 @@ def test_two_devices_train_as_one(experiment, whole, tmp_path):
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent,
-        env=os.environ | {"PYTHONPATH": ":".join(sys.path), "JAX_NUM_CPU_DEVICES": "2"},
+        env=os.environ
+        | {"PYTHONPATH": ":".join(sys.path), "JAX_NUM_CPU_DEVICES": "2", "NPROC": "8"},
         check=True,
     )
     ours, theirs = log(folder), log(whole[0])
