@@ -1,35 +1,21 @@
-"""Hugging Face's tensors and configuration as ours, and ours as theirs; no files here.
-
-Nothing is loaded in part: every parameter is found, every tensor has a place, and what
-a head has no place for is said.
-"""
+"""Hugging Face's tensors and configuration as ours, and back; no files here."""
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
 
-from albert_jax.config import AlbertConfig, UserError, nearest
+from albert_jax.config import AlbertConfig, UserError
 from albert_jax.config.files import OFFICIAL_DEFAULTS, TO_HUGGING_FACE
-from albert_jax.interop.names import (
-    HEADS,
-    PROJECTION,
-    Leaf,
-    exported_groups,
-    head_named,
-    leaves,
-    names_of_heads,
-)
-from albert_jax.model.albert import init_params
+from albert_jax.interop.names import PROJECTION, exported_groups, head_named, leaves
+from albert_jax.interop.parameters import collect, head_of, parameter_shapes
 
 # A buffer of 0, 1, 2, ... that old state dicts hold; it is no parameter.
-_POSITION_IDS = "embeddings.position_ids"
+_POSITION_IDS = ("albert.embeddings.position_ids", "embeddings.position_ids")
 
 
 def from_hugging_face(
@@ -51,22 +37,16 @@ def from_hugging_face(
       UserError: a tensor is missing, has no place, has the wrong shape, or differs from
         one that it should be a copy of.
     """
-    wanted = leaves(config, head, "hugging_face")
     tensors = {name: np.asarray(value) for name, value in state_dict.items()}
+    for name in _POSITION_IDS:
+        if tensors.pop(name, None) is not None:
+            report(f"{name} is no parameter: ignored")
     if head == "AlbertModel":
         tensors = {k.removeprefix("albert."): v for k, v in tensors.items()}
+    if not config.has_projection:
+        tensors = _without_identity(tensors, config, head)
     labels = len(tensors.get("classifier.bias", [0]))
-    shapes = parameter_shapes(config, head, labels)
-    _refuse_missing(tensors, wanted, shapes, head)
-    _account_for_the_rest(tensors, wanted, config, head, report)
-    found = {
-        path: _taken(tensors, leaf, shapes[path], head) for path, leaf in wanted.items()
-    }
-    placed = [n for leaf in wanted.values() for n in leaf.names if n in tensors]
-    types = sorted({str(tensors[name].dtype) for name in placed} - {"float32"})
-    if types:
-        report(f"tensors of type {', '.join(types)} are float32 now")
-    return unflatten_dict(found, sep="/")
+    return collect(tensors, config, head, "hugging_face", labels, report)
 
 
 def to_hugging_face(params: PyTree, config: AlbertConfig) -> dict[str, np.ndarray]:
@@ -82,20 +62,19 @@ def to_hugging_face(params: PyTree, config: AlbertConfig) -> dict[str, np.ndarra
     """
     flat = {k: np.asarray(v) for k, v in flatten_dict(params, sep="/").items()}
     head = head_of(flat, config)
-    labels = len(flat.get("classifier/bias", [0]))
-    shapes = parameter_shapes(config, head, labels)
+    names = leaves(config, head, "hugging_face")
+    shapes = parameter_shapes(config, head, len(flat.get("classifier/bias", [0])))
     exported = {}
-    for path, leaf in leaves(config, head, "hugging_face").items():
-        if flat[path].shape != shapes[path]:
+    for path, leaf in names.items():
+        value = flat[path]
+        if value.shape != shapes[path]:
             raise UserError(
-                f"{path} has shape {list(flat[path].shape)}, but in {head} of this "
+                f"{path} has shape {list(value.shape)}, but in {head} of this "
                 f"configuration it has {list(shapes[path])}"
             )
-        value = np.ascontiguousarray(flat[path].T if leaf.transposed else flat[path])
+        value = np.ascontiguousarray(value.T if leaf.transposed else value)
         exported |= dict.fromkeys(leaf.names + leaf.tied, value)
-    if not config.has_projection:
-        exported |= _identity(config, head)
-    return exported
+    return exported if config.has_projection else exported | _identity(config, head)
 
 
 def hugging_face_config(config: AlbertConfig, head: str) -> dict[str, Any]:
@@ -111,110 +90,28 @@ def hugging_face_config(config: AlbertConfig, head: str) -> dict[str, Any]:
     }
 
 
-def head_of(paths: Iterable[str], config: AlbertConfig) -> str:
-    """The head that has exactly these parameters.
-
-    Sequence classification and multiple choice have the same; the first is said.
-
-    Raises:
-      UserError: none has; the nearest one's difference is named.
-    """
-    paths = set(paths)
-    differences = {}
-    for name in HEADS:
-        if paths == (expected := set(leaves(config, name, "official"))):
-            return name
-        differences[name] = paths ^ expected
-    name = min(differences, key=lambda name: len(differences[name]))
-    path = min(differences[name])
-    which = "is too many for" if path in paths else "is missing for"
-    raise UserError(
-        f"no head has these parameters: {path} {which} {name} of this configuration"
-    )
-
-
-def parameter_shapes(
-    config: AlbertConfig, head: str, num_labels: int
-) -> dict[str, tuple[int, ...]]:
-    """Path of every parameter of a head -> shape; allocates none."""
-    kind = head_named(head).kind
-    labelled = "num_labels" in {field.name for field in dataclasses.fields(kind)}
-    model = kind(config, num_labels=num_labels) if labelled else kind(config)
-    params = jax.eval_shape(partial(init_params, model), jax.random.key(0))
-    return {k: leaf.shape for k, leaf in flatten_dict(params, sep="/").items()}
-
-
-def _refuse_missing(
-    tensors: Mapping, wanted: Mapping[str, Leaf], shapes: Mapping, head: str
-) -> None:
-    placed = {name for leaf in wanted.values() for name in leaf.names}
-    for path, leaf in wanted.items():
-        for name in leaf.names:
-            if name not in tensors and not any(tied in tensors for tied in leaf.tied):
-                raise UserError(
-                    f"tensor {name} is missing: {path} {list(shapes[path])} of {head} "
-                    "comes from it" + nearest(name, tensors.keys() - placed, cutoff=0.8)
-                )
-
-
-def _account_for_the_rest(
-    tensors: Mapping[str, np.ndarray],
-    wanted: Mapping[str, Leaf],
-    config: AlbertConfig,
-    head: str,
-    report: Callable[[str], None],
-) -> None:
-    """Says which tensors have no place in this head; refuses those with none in any."""
-    placed = {name for leaf in wanted.values() for name in leaf.names + leaf.tied}
-    elsewhere, ignored = names_of_heads("hugging_face"), []
-    identity = {} if config.has_projection else _identity(config, head)
-    for name in sorted(tensors.keys() - placed):
-        if name in identity:
-            if not np.array_equal(tensors[name], identity[name]):
-                raise UserError(
-                    f"tensor {name} projects, but this configuration has no projection "
-                    "where E = H: set project_equal_sizes to true"
-                )
-        elif name in elsewhere or "albert." + name in elsewhere:
-            ignored.append(name)
-        elif name.removeprefix("albert.") == _POSITION_IDS:
-            ignored.append(name)
-        else:
-            raise UserError(
-                f"tensor {name} {list(tensors[name].shape)} has no place in {head} of "
-                "this configuration"
-            )
-    if ignored:
-        report(f"{head} has no place for {', '.join(ignored)}: ignored")
-
-
-def _taken(
-    tensors: Mapping[str, np.ndarray], leaf: Leaf, shape: tuple[int, ...], head: str
-) -> np.ndarray:
-    """One parameter, out of all the tensors that hold it."""
-    names = [name for name in leaf.names + leaf.tied if name in tensors]
-    expected = shape[::-1] if leaf.transposed else shape
-    for name in names:
-        if tensors[name].shape != expected:
-            raise UserError(
-                f"tensor {name} has shape {list(tensors[name].shape)}, but "
-                f"{leaf.ours} of {head} needs {list(expected)}"
-            )
-        if not np.array_equal(tensors[name], tensors[names[0]]):
-            raise UserError(
-                f"tensors {names[0]} and {name} differ, but {leaf.ours} of {head} is "
-                "both of them"
-            )
-    value = tensors[names[0]].astype(np.float32)
-    return np.ascontiguousarray(value.T if leaf.transposed else value)
-
-
 def _identity(config: AlbertConfig, head: str) -> dict[str, np.ndarray]:
     """The projection that Hugging Face has even where E = H, made to do nothing."""
-    prefix = "" if head == "AlbertModel" else "albert."
-    module = prefix + PROJECTION[0].hugging_face.removeprefix("albert.")
+    (row,) = PROJECTION
+    module = row.hugging_face
+    if head == "AlbertModel":
+        module = module.removeprefix("albert.")
     size = config.hidden_size
     return {
         f"{module}.weight": np.eye(size, dtype=np.float32),
         f"{module}.bias": np.zeros(size, np.float32),
     }
+
+
+def _without_identity(
+    tensors: Mapping[str, np.ndarray], config: AlbertConfig, head: str
+) -> dict[str, np.ndarray]:
+    """Drops a projection that does nothing; one that does something is refused."""
+    identity = _identity(config, head)
+    for name in identity.keys() & tensors.keys():
+        if not np.array_equal(tensors[name], identity[name]):
+            raise UserError(
+                f"tensor {name} projects, but this configuration has no projection "
+                "where E = H: set project_equal_sizes to true"
+            )
+    return {name: value for name, value in tensors.items() if name not in identity}

@@ -25,6 +25,9 @@ from albert_jax.model.question_answering import (
     AlbertForQuestionAnsweringWithBeam,
 )
 
+# Whose names: those of a PyTorch state dict, or of a TensorFlow 1 checkpoint.
+Form = Literal["hugging_face", "official"]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -247,9 +250,7 @@ def exported_groups(config: AlbertConfig) -> list[tuple[Block, ...]]:
     return list(dict.fromkeys(plan))
 
 
-def leaves(
-    config: AlbertConfig, head: str, form: Literal["hugging_face", "official"]
-) -> dict[str, Leaf]:
+def leaves(config: AlbertConfig, head: str, form: Form) -> dict[str, Leaf]:
     """Every parameter of a head by its path, with its names in one of the two forms.
 
     Raises:
@@ -270,7 +271,7 @@ def leaves(
     return found
 
 
-def names_of_heads(form: Literal["hugging_face", "official"]) -> dict[str, str]:
+def names_of_heads(form: Form) -> dict[str, str]:
     """Every name that some head has beside the encoder -> our path for it."""
     rows = {row for head in HEADS.values() for row in head.rows if getattr(row, form)}
     found = {
@@ -295,7 +296,7 @@ def _rows(config: AlbertConfig, head: str) -> Iterator[tuple[Row, dict[str, int]
     yield from ((row, {}) for row in own)
 
 
-def _expand(row: Row, numbers: dict[str, int], form: str) -> Iterator[Leaf]:
+def _expand(row: Row, numbers: dict[str, int], form: Form) -> Iterator[Leaf]:
     """The leaves of a module."""
     joint, which = {"hugging_face": (".", 1), "official": ("/", 2)}[form]
     for names in row.kind.leaves:
