@@ -1,5 +1,6 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs every test
+# make test-interop  compares every head with transformers, in .venv-interop with PyTorch
 # make clean   removes what these leave behind, except runs/ and prepared/
 #
 # Each target installs what it needs into .venv, pinned by constraints/, when that has
@@ -12,7 +13,10 @@ BIN := $(VENV)/bin
 # The core that must hold on every supported JAX: the model's mathematics, rows of data.
 CORE := house config losses model optimizer checkpoint metrics tokenizer segments masking shards
 
-.PHONY: demo test test-core lint clean
+# PyTorch without CUDA, which needs a tenth of the space; empty: PyPI's.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test test-core test-interop parity lint clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
@@ -24,20 +28,29 @@ test: lint
 test-core: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 $(CORE:%=tests/test_%.py)
 
+# An environment of its own: `make test` stays as quick as without PyTorch.
+test-interop:
+	@$(MAKE) --no-print-directory parity VENV=$(VENV)-interop
+
+parity: PIP_OPTIONS = $(TORCH_INDEX:%=--extra-index-url %)
+parity: $(VENV)/installed-interop-test
+	$(BIN)/python -m pytest -n 2 tests/test_parity.py
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv .venv-newest build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-interop build dist *.egg-info .pytest_cache .ruff_cache
 	find albert_jax benchmarks experiments tests -name __pycache__ -prune -exec rm -rf {} +
 
-# One stamp per extra: demo, test.
+# One stamp per extra: demo, test, interop-test.
 $(VENV)/installed-%: setup.cfg pyproject.toml $(wildcard constraints/*.txt) | $(BIN)/python
 	@echo "Installing albert_jax[$*] into $(VENV) (about 1 GB; a minute or two) ..."
 	@pins=$$($(BIN)/python -c 'import sys; print("py311" if sys.version_info < (3, 12) else "py312")') && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --constraint constraints/$$pins.txt --editable '.[$*]'
+	    --constraint constraints/$$pins.txt --constraint constraints/interop.txt \
+	    $(PIP_OPTIONS) --editable '.[$*]'
 	@touch $@
 
 $(BIN)/python:

@@ -9,6 +9,9 @@ from albert_jax.config import AlbertConfig
 from albert_jax.model.encoder import Encoder, Probe
 from albert_jax.model.layers import Embeddings, attention_bias, dense
 
+# What heads hand on to AlbertModel by name, without looking at it.
+ModelOption = Array | bool | Probe | None
+
 
 @struct.dataclass
 class AlbertOutput:
@@ -16,7 +19,8 @@ class AlbertOutput:
 
     With k blocks, L * ``inner_group_num`` of them:
       last_hidden_state: [b, t, h].
-      pooler_output: [b, h], or [b, c, h] where ``cls_positions`` [b, c] were given.
+      pooler_output: [b, h], or [b, c, h] where ``cls_positions`` [b, c] were given;
+        None for a model without pooler.
       hidden_states: [k + 1, b, t, h], the first being the first layer's input.
       attentions: [k, b, n, t, t], before dropout.
       probed: whatever the caller's probe kept, stacked over blocks.
@@ -28,6 +32,15 @@ class AlbertOutput:
     attentions: PyTree = None
     probed: PyTree = None
 
+    @property
+    def by_layer(self) -> dict[str, PyTree]:
+        """The fields with values of every block, which heads hand on as they are."""
+        return {
+            "hidden_states": self.hidden_states,
+            "attentions": self.attentions,
+            "probed": self.probed,
+        }
+
 
 def init_params(model: nn.Module, key: Key[Array, ""]) -> PyTree:
     """Fresh parameters of a model or head; no shape of them depends on a batch."""
@@ -35,9 +48,14 @@ def init_params(model: nn.Module, key: Key[Array, ""]) -> PyTree:
 
 
 class AlbertModel(nn.Module):
-    """The ALBERT encoder (paper, section 3; official ``modeling.AlbertModel``)."""
+    """The ALBERT encoder (paper, section 3; official ``modeling.AlbertModel``).
+
+    Heads that read every position do without the pooler, which would only be dead
+    weight in their gradients and checkpoints.
+    """
 
     config: AlbertConfig
+    add_pooling_layer: bool = True
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config)
@@ -46,7 +64,8 @@ class AlbertModel(nn.Module):
                 self.config, self.config.hidden_size
             )
         self.encoder = Encoder(self.config)
-        self.pooler = dense(self.config, self.config.hidden_size)
+        if self.add_pooling_layer:
+            self.pooler = dense(self.config, self.config.hidden_size)
 
     def __call__(
         self,
@@ -104,7 +123,8 @@ class AlbertModel(nn.Module):
         if output_hidden_states:
             states = [hidden[None].astype(last.dtype), kept["hidden_states"]]
             kept["hidden_states"] = jnp.concatenate(states)
-        return AlbertOutput(last, self._pool(last, cls_positions), **kept)
+        pooled = self._pool(last, cls_positions) if self.add_pooling_layer else None
+        return AlbertOutput(last, pooled, **kept)
 
     def _pool(
         self, hidden: Float[Array, "b t h"], positions: Int[Array, "b c"] | None

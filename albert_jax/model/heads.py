@@ -1,4 +1,4 @@
-"""The pretraining heads: masked LM and sentence order (section 3.1)."""
+"""Heads of the pretraining objectives: masked LM, sentence order (section 3.1)."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
 from albert_jax.config import AlbertConfig
-from albert_jax.model.albert import AlbertModel
+from albert_jax.model.albert import AlbertModel, ModelOption
 from albert_jax.model.layers import ACTIVATIONS, dense, initializer, layer_norm
 
 
@@ -25,6 +25,30 @@ class AlbertForPreTrainingOutput:
     hidden_states: PyTree = None
     attentions: PyTree = None
     probed: PyTree = None
+
+
+@struct.dataclass
+class MaskedLMOutput:
+    """What ``AlbertForMaskedLM`` returns; field names as in Hugging Face.
+
+    logits: [b, p, v] float32; p is the number of masked positions if they were given,
+      else the length.
+    The rest is as in ``AlbertOutput``.
+    """
+
+    logits: PyTree
+    hidden_states: PyTree = None
+    attentions: PyTree = None
+    probed: PyTree = None
+
+
+def gather(
+    hidden: Float[Array, "b t h"], positions: Int[Array, "b p"] | None
+) -> Float[Array, "b p h"]:
+    """The hidden states at ``positions``; all of them where none are given."""
+    if positions is None:
+        return hidden
+    return jnp.take_along_axis(hidden, positions[..., None], axis=1)
 
 
 class MaskedLMHead(nn.Module):
@@ -64,7 +88,7 @@ class AlbertForPreTraining(nn.Module):
         input_ids: Int[Array, "b t"],
         *inputs: Array,
         masked_positions: Int[Array, "b p"] | None = None,
-        **options: Array | bool | None,
+        **options: ModelOption,
     ) -> AlbertForPreTrainingOutput:
         """Takes what ``AlbertModel`` takes, and where to predict.
 
@@ -72,14 +96,33 @@ class AlbertForPreTraining(nn.Module):
         the vocabulary; without, every position is predicted.
         """
         output = self.albert(input_ids, *inputs, **options)
-        hidden = output.last_hidden_state
-        if masked_positions is not None:
-            hidden = jnp.take_along_axis(hidden, masked_positions[..., None], axis=1)
+        hidden = gather(output.last_hidden_state, masked_positions)
         table = self.albert.embeddings.word_embeddings.embedding
         return AlbertForPreTrainingOutput(
             prediction_logits=self.predictions(hidden, table),
             sop_logits=self.sop_classifier(output.pooler_output.astype(jnp.float32)),
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-            probed=output.probed,
+            **output.by_layer,
         )
+
+
+class AlbertForMaskedLM(nn.Module):
+    """The encoder, without pooler, and the masked-LM head alone."""
+
+    config: AlbertConfig
+
+    def setup(self) -> None:
+        self.albert = AlbertModel(self.config, add_pooling_layer=False)
+        self.predictions = MaskedLMHead(self.config)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "b t"],
+        *inputs: Array,
+        masked_positions: Int[Array, "b p"] | None = None,
+        **options: ModelOption,
+    ) -> MaskedLMOutput:
+        """Takes what ``AlbertForPreTraining`` takes."""
+        output = self.albert(input_ids, *inputs, **options)
+        hidden = gather(output.last_hidden_state, masked_positions)
+        table = self.albert.embeddings.word_embeddings.embedding
+        return MaskedLMOutput(self.predictions(hidden, table), **output.by_layer)

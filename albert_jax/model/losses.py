@@ -1,4 +1,4 @@
-"""The pretraining losses, as (sum, weight) so that any split of a batch adds up."""
+"""Losses as (sum, weight), so that any split of a batch adds up."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from albert_jax.model.heads import AlbertForPreTrainingOutput
+from albert_jax.model.question_answering import (
+    BeamQuestionAnsweringOutput,
+    QuestionAnsweringOutput,
+)
 
 # On devices, or fetched from them.
 Scalar = Float[Array | np.ndarray, ""] | np.floating | float
@@ -51,6 +55,50 @@ def classification(
     }
 
 
+def regression(
+    name: str,
+    predictions: Float[Array, "*b"],
+    labels: Float[Array, "*b"],
+    weights: Float[Array, "*b"],
+) -> Sums:
+    """Squared error of weighted examples, on the raw score (STS-B: 0 to 5)."""
+    losses = jnp.square(predictions.astype(jnp.float32) - labels)
+    return {f"{name}_loss": ((losses * weights).sum(), weights.sum())}
+
+
+def span_losses(
+    output: QuestionAnsweringOutput | BeamQuestionAnsweringOutput,
+    batch: Mapping[str, Array],
+) -> Sums:
+    """Start and end of an answer, a class for each token of the padded length.
+
+    Reads ``start_positions`` and ``end_positions`` [b], 0 and 0 where there is no
+    answer, and ``example_weights`` [b] (1 where left out).
+    """
+    start, end = batch["start_positions"], batch["end_positions"]
+    weights = batch.get("example_weights", jnp.ones(start.shape))
+    return classification("start", output.start_logits, start, weights) | (
+        classification("end", output.end_logits, end, weights)
+    )
+
+
+def answerable_span_losses(
+    output: BeamQuestionAnsweringOutput, batch: Mapping[str, Array]
+) -> Sums:
+    """``span_losses``, and whether there is an answer at all (SQuAD 2.0).
+
+    Reads ``is_impossible`` [b] too: 1 where there is no answer. The span of such an
+    example counts as well, as in the official code.
+    """
+    impossible = batch["is_impossible"].astype(jnp.int32)
+    weights = batch.get("example_weights", jnp.ones(impossible.shape))
+    # A sigmoid is a softmax against a logit of 0.
+    logits = jnp.stack([jnp.zeros_like(output.cls_logits), output.cls_logits], axis=-1)
+    return span_losses(output, batch) | (
+        classification("answerability", logits, impossible, weights)
+    )
+
+
 def pretraining_losses(
     output: AlbertForPreTrainingOutput, batch: Mapping[str, Array]
 ) -> Sums:
@@ -78,3 +126,14 @@ def mean(pair: tuple[Scalar, Scalar]) -> Float[Array, ""]:
 def objective(sums: Sums) -> Float[Array, ""]:
     """What pretraining minimises: masked LM + sentence order, equally weighted."""
     return mean(sums["masked_lm_loss"]) + mean(sums["sentence_order_loss"])
+
+
+def span_objective(sums: Sums) -> Float[Array, ""]:
+    """What question answering minimises: the mean of start and end (``squad_utils``).
+
+    With answerability (SQuAD 2.0), half of that is added.
+    """
+    loss = 0.5 * (mean(sums["start_loss"]) + mean(sums["end_loss"]))
+    if "answerability_loss" in sums:
+        loss += 0.5 * mean(sums["answerability_loss"])
+    return loss

@@ -5,8 +5,10 @@ is made; ``dataclasses.replace`` is the whole override language.
 """
 
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -14,9 +16,9 @@ class UserError(ValueError):
     """A mistake that the user can mend; its message is one line and names the cure."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """A "; did you mean ...?" for the known word closest to ``word``, or nothing."""
-    match = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word, [str(k) for k in known], 1, cutoff)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
@@ -188,6 +190,33 @@ class AlbertConfig:
     def xxlarge(cls, version: str = "v2", **overrides: Any) -> "AlbertConfig":
         """ALBERT-xxlarge: 12 layers, H = 4096, 64 heads (zh: 16)."""
         return cls.released("xxlarge", version, **overrides)
+
+    @classmethod
+    def from_json(
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        report: Callable[[str], None] = warnings.warn,
+        **overrides: Any,
+    ) -> "AlbertConfig":
+        """An official ``albert_config.json`` or Hugging Face ``config.json``, as it is.
+
+        A file with ``model_type`` is Hugging Face's, where ``gelu`` is the exact form.
+
+        Args:
+          path: the file.
+          name: of the released model that the file belongs to, "albert-xlarge-v2"; the
+            folder's by default. Known mistakes in Hugging Face's files are corrected.
+          report: told, line by line, what was ignored, filled in or corrected.
+          **overrides: fields that hold whatever the file says.
+
+        Raises:
+          UserError: no such file, a wrong field, or a model that is not an ALBERT.
+        """
+        from albert_jax.config.files import read
+
+        return read(Path(path), name, report, overrides)
 
 
 @dataclass(frozen=True, kw_only=True)

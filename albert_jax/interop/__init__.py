@@ -1,0 +1,1 @@
+"""ALBERTs of others: their names and files, and ours."""
