@@ -147,6 +147,26 @@ def test_special_pieces_are_not_read_out_of_text(small):
     assert not {0, 2, 3, 4} & set(small.encode("[CLS] [SEP] [MASK] <pad>"))
 
 
+def test_special_pieces_are_read_out_of_text_on_request(small):
+    reader = Tokenizer.load(small.path, special_tokens_in_text=True)
+    text = "[CLS]The river\u0301 [MASK]  was.[SEP]<pad>[mask]"
+    ids, offsets = reader.encode_with_offsets(text)
+    assert ids.tolist() == reader.encode(text) == [
+        *[small.cls_id, *small.encode("The river"), small.mask_id],
+        *[*small.encode("was."), small.sep_id, small.pad_id, *small.encode("[mask]")],
+    ]  # fmt: skip
+    assert ids.dtype == offsets.dtype == np.int32
+    slices = {i: text[a:b] for i, (a, b) in zip(ids, offsets, strict=True) if i < 5}
+    del slices[small.unk_id]
+    assert slices == {0: "<pad>", 2: "[CLS]", 3: "[SEP]", 4: "[MASK]"}
+    texts = [text, "", "The river was.", "[MASK]"]
+    batch = reader.encode_batch(texts)
+    assert [ids.tolist() for ids in batch] == [reader.encode(text) for text in texts]
+    assert all(ids.dtype == np.int32 for ids in batch)
+    for text in texts[1:3]:
+        assert reader.encode(text) == small.encode(text)
+
+
 def test_word_starts(official):
     """``_is_start_piece_sp``, said another way: a word goes on with a piece of two or
     more letters and marks, or with one letter."""

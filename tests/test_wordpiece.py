@@ -60,6 +60,8 @@ def test_longest_pieces_from_the_left(tokenizer):
     assert pieces(tokenizer, "albertx the") == ["[UNK]", "the"]
     # Special pieces are not read out of text; no digit-comma rule; at most 200 letters.
     assert pieces(tokenizer, "[MASK]") == ["[", "mask", "]"]
+    reader = Tokenizer.load(tokenizer.path, special_tokens_in_text=True)
+    assert pieces(reader, "the [MASK]深") == ["the", "[MASK]", "深"]
     assert pieces(tokenizer, "2010,") == ["2010", ","]
     assert pieces(tokenizer, "al" + "s" * 198) == ["al", *["##s"] * 198]
     assert pieces(tokenizer, "al" + "s" * 199) == ["[UNK]"]

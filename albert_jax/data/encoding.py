@@ -4,7 +4,7 @@ The strategies and their names are Hugging Face's; the order of truncation is th
 official one (``_truncate_seq_pair``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,17 +61,17 @@ class Layout:
     def truncates(self) -> bool:
         return self.truncation != "do_not_truncate"
 
-    def cut(self, first: int, second: int | None) -> tuple[int, int]:
-        """How many pieces of each text stay; ``second`` is None without a pair.
+    def cut(self, first: int, second: int | None = None) -> tuple[int, ...]:
+        """How many pieces of each text stay.
 
         Raises:
           UserError: the strategy cannot make the row as short as ``max_length``.
         """
+        lengths = (first,) if second is None else (first, second)
         if not self.truncates:
-            return first, second or 0
-        specials = 2 if second is None else 3
-        room = self.max_length - specials
-        if room < 0:
+            return lengths
+        specials = len(lengths) + 1
+        if self.max_length < specials:
             raise UserError(
                 f"max_length is {self.max_length}, but a row has {specials} special "
                 f"pieces alone; it must be at least {specials}"
@@ -81,7 +81,9 @@ class Layout:
                 "truncation is 'only_second', but there is no text_pair to cut; "
                 "take 'only_first' or 'longest_first'"
             )
-        return truncate(first, second or 0, room, self.truncation)
+        room = self.max_length - specials
+        kept = truncate(first, second or 0, room, self.truncation)
+        return kept[: len(lengths)]
 
 
 def truncate(first: int, second: int, room: int, strategy: str) -> tuple[int, int]:
@@ -116,28 +118,23 @@ def truncate(first: int, second: int, room: int, strategy: str) -> tuple[int, in
 
 @dataclass(frozen=True)
 class Rows:
-    """Where the pieces of each text stand in rows of ``[CLS] A [SEP] B [SEP]``."""
+    """Where the pieces of one or two segments stand in ``[CLS] A [SEP] B [SEP]``."""
 
-    first: Int[np.ndarray, " b"]
-    """Pieces of A."""
-    second: Int[np.ndarray, " b"]
-    """Pieces of B; zeros without pairs."""
-    paired: bool
+    sizes: Int[np.ndarray, "s b"]
+    """Pieces of each segment, after truncation."""
     width: int
+    """Columns of the batch."""
 
     @classmethod
-    def plan(
-        cls, firsts: Sequence[int], seconds: Sequence[int] | None, layout: Layout
-    ) -> "Rows":
-        """Rows for texts of these lengths.
+    def plan(cls, lengths: Sequence[Sequence[int]], layout: Layout) -> "Rows":
+        """Rows for texts of these lengths: for each segment, the length in each row.
 
         Raises:
           UserError: as ``Layout.cut``, or the rows do not make one array.
         """
-        pairs = [None] * len(firsts) if seconds is None else seconds
-        cuts = [layout.cut(*lengths) for lengths in zip(firsts, pairs, strict=True)]
-        first, second = np.array(cuts, np.int64).reshape(-1, 2).T
-        used = first + second + (2 if seconds is None else 3)
+        cuts = [layout.cut(*row) for row in zip(*lengths, strict=True)]
+        sizes = np.array(cuts, np.int64).reshape(-1, len(lengths)).T
+        used = sizes.sum(axis=0) + len(lengths) + 1
         width = int(used.max(initial=0))
         if layout.padding == "max_length":
             if width > layout.max_length:
@@ -151,46 +148,73 @@ class Rows:
                 f"the rows have {used.min()} to {width} pieces and do not make one "
                 "array; add padding=True, or encode texts one by one"
             )
-        return cls(first, second, seconds is not None, width)
+        return cls(sizes, width)
 
     @property
-    def used(self) -> Int[np.ndarray, " b"]:
-        """Pieces of each row, special ones included."""
-        return self.first + self.second + (3 if self.paired else 2)
+    def separators(self) -> Int[np.ndarray, "s b"]:
+        """The column of the [SEP] after each segment."""
+        return np.cumsum(self.sizes + 1, axis=0)
 
     def fill(
-        self,
-        out: np.ndarray,
-        firsts: Sequence[np.ndarray],
-        seconds: Sequence[np.ndarray] | None,
+        self, out: np.ndarray, segments: Sequence[Sequence[np.ndarray]]
     ) -> np.ndarray:
-        """Puts the values of A and B, cut, at their places in ``out`` [B, T, ...]."""
-        for row, values, size in zip(out, firsts, self.first, strict=True):
-            row[1 : size + 1] = values[:size]
-        if seconds is not None:
-            sizes = zip(out, seconds, self.first + 2, self.second, strict=True)
-            for row, values, begin, size in sizes:
-                row[begin : begin + size] = values[:size]
+        """Puts what belongs to the pieces of each segment, in each row, into ``out``
+        [B, T, ...] at their places."""
+        begins = self.separators - self.sizes
+        for segment, begin, size in zip(segments, begins, self.sizes, strict=True):
+            places = zip(out, segment, begin.tolist(), size.tolist(), strict=True)
+            for row, values, column, count in places:
+                row[column : column + count] = values[:count]
         return out
-
-    def separators(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of every [SEP]."""
-        rows = np.arange(len(self.first))
-        if not self.paired:
-            return rows, self.used - 1
-        return np.tile(rows, 2), np.concatenate([self.first + 1, self.used - 1])
 
     def masks(self) -> dict[str, Int[np.ndarray, "b t"]]:
         """``attention_mask``, ``token_type_ids`` (1 for ``B [SEP]``) and
         ``special_tokens_mask`` (1 for special pieces, padding too)."""
-        columns = np.arange(self.width)
-        real = columns < self.used[:, None]
-        special = ~real
-        special[:, :1] = True
-        special[self.separators()] = True
+        columns, separators = np.arange(self.width), self.separators[..., None]
+        real = columns <= separators[-1]
+        separates = (columns == separators).any(axis=0)
         masks = {
             "attention_mask": real,
-            "token_type_ids": real & (columns >= self.first[:, None] + 2),
-            "special_tokens_mask": special,
+            "token_type_ids": real & (columns > separators[0]),
+            "special_tokens_mask": ~real | separates | (columns == 0),
         }
         return {name: mask.astype(np.int32) for name, mask in masks.items()}
+
+
+def segments_of(
+    text: str | Iterable[str], text_pair: str | Iterable[str] | None
+) -> list[list[str]]:
+    """The texts of the first segment and, if there are pairs, those of the second.
+
+    Raises:
+      UserError: they do not pair up, or hold something else than strings.
+    """
+    if text_pair is None:
+        return [_listed("text", text)]
+    if isinstance(text, str) != isinstance(text_pair, str):
+        kinds = [
+            "one text" if isinstance(given, str) else "a list"
+            for given in (text, text_pair)
+        ]
+        raise UserError(
+            f"text is {kinds[0]}, but text_pair is {kinds[1]}; give two texts, or two "
+            "lists of as many"
+        )
+    segments = [_listed("text", text), _listed("text_pair", text_pair)]
+    first, second = map(len, segments)
+    if first != second:
+        raise UserError(
+            f"text has {first} texts, but text_pair has {second}; give as many of each"
+        )
+    return segments
+
+
+def _listed(name: str, given: str | Iterable[str]) -> list[str]:
+    texts = [given] if isinstance(given, str) else list(given)
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(
+                f"{name}[{row}] is {text!r}, but it must be a string; the second texts "
+                "of pairs go into text_pair"
+            )
+    return texts

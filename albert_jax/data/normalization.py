@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 _LATEX_QUOTES = re.compile("``|''")
+_WIDE_SPACE = re.compile(r"\s{2,}")
 
 
 def normalize(text: str, straight_quotes: bool = False) -> str:
@@ -45,7 +46,7 @@ def align(text: str, straight_quotes: bool = False) -> AlignedText:
     A combining mark that is dropped belongs to the character before it, so that a span
     never cuts an accent off its letter.
     """
-    starts, ends = _between_words(text)
+    starts, ends = _collapsed(text)
     source = " ".join(text.split())
     if straight_quotes:
         seconds = [match.end() - 1 for match in _LATEX_QUOTES.finditer(source)]
@@ -61,15 +62,16 @@ def align(text: str, straight_quotes: bool = False) -> AlignedText:
     return AlignedText(normalize(text, straight_quotes), starts, ends)
 
 
-def _between_words(text: str) -> tuple[np.ndarray, np.ndarray]:
+def _collapsed(text: str) -> tuple[np.ndarray, np.ndarray]:
     """The span in ``text`` of each character of ``" ".join(text.split())``."""
-    words = [match.span() for match in re.finditer(r"\S+", text)]
-    # Each word's characters, and the space after it, which ends at the next word.
-    starts = [i for begin, end in words for i in range(begin, end + 1)][:-1]
-    ends = np.array(starts, np.int64) + 1
-    lengths = np.array([end - begin + 1 for begin, end in words[:-1]], np.int64)
-    ends[np.cumsum(lengths) - 1] = [begin for begin, _ in words[1:]]
-    return np.array(starts, np.int64), ends
+    begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
+    starts = np.arange(begin, stop)
+    ends, closed_up = starts + 1, []
+    for space in _WIDE_SPACE.finditer(text, begin, stop):
+        first, end = space.span()
+        ends[first - begin] = end
+        closed_up += range(first + 1 - begin, end - begin)
+    return np.delete(starts, closed_up), np.delete(ends, closed_up)
 
 
 @lru_cache(maxsize=4096)

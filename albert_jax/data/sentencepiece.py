@@ -30,16 +30,18 @@ class SentencePieceTokenizer(Tokenizer):
     SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 
     def __init__(
-        self, model: bytes, path: str | Path, straight_quotes: bool = False
+        self,
+        model: bytes,
+        path: str | Path,
+        straight_quotes: bool = False,
+        special_tokens_in_text: bool = False,
     ) -> None:
         """Prefer ``load``; ``path`` is what error messages and copies refer to."""
         self.straight_quotes = straight_quotes
         self._processor = _processor(model, str(path))
-        super().__init__(model, path)
+        super().__init__(model, path, special_tokens_in_text)
 
-    def encode_batch(self, texts: Sequence[str], threads: int = -1) -> list[np.ndarray]:
-        """Piece ids of each text, int32, without special pieces; ``threads`` of -1 are
-        as many as cores."""
+    def _encode_plain(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
         quotes = self.straight_quotes
         encoded = self._processor.encode(
             [normalize(text, quotes) for text in texts],
@@ -51,9 +53,9 @@ class SentencePieceTokenizer(Tokenizer):
         flat, ends = self._resplit(flat, ends)
         return [flat[a:b] for a, b in pairwise([0, *ends])]
 
-    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """As ``Tokenizer.encode_with_offsets``, by three steps back: a piece's place in
-        SentencePiece's own normal form, from there in ours, from there in ``text``."""
+    def _encode_plain_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """By three steps back: a piece's place in SentencePiece's own normal form, from
+        there in ours, from there in ``text``."""
         official = align(text, self.straight_quotes)
         normal, source = self._processor.normalize(official.text, with_offsets=True)
         pieces = self._processor.encode(official.text, out_type=str)
@@ -186,8 +188,9 @@ def _spans(
 ) -> np.ndarray:
     """Spans [n, 2] of pieces that make up ``normal``, out of those of its characters;
     an underline is in none."""
-    shown = np.flatnonzero([character != UNDERLINE for character in normal])
-    stops = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+    characters = np.frombuffer(normal.encode("utf-32-le"), np.uint32)
+    shown = np.flatnonzero(characters != ord(UNDERLINE))
+    stops = np.cumsum(np.fromiter(map(len, pieces), np.int64))
     until = np.searchsorted(shown, stops)
     since = np.append(0, until)[:-1]
     begins = np.append(starts[shown], ends[-1:])[since]

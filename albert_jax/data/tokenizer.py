@@ -5,6 +5,7 @@ say; ``Tokenizer.load`` picks one of them by the file.
 """
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Int
 
 from albert_jax.config import UserError
-from albert_jax.data.encoding import Layout, Rows
+from albert_jax.data.encoding import Layout, Rows, segments_of
 
 
 class Tokenizer(ABC):
@@ -29,8 +30,11 @@ class Tokenizer(ABC):
     SPECIALS: tuple[str, str, str, str, str]
     """The pieces for padding, unknown text, [CLS], [SEP] and [MASK]."""
 
-    def __init__(self, vocabulary: bytes, path: str | Path) -> None:
+    def __init__(
+        self, vocabulary: bytes, path: str | Path, special_tokens_in_text: bool = False
+    ) -> None:
         self.path = str(path)
+        self.special_tokens_in_text = special_tokens_in_text
         self.fingerprint = hashlib.sha256(vocabulary).hexdigest()
         missing = [piece for piece in self.SPECIALS if piece not in self._ids]
         if missing:
@@ -45,13 +49,20 @@ class Tokenizer(ABC):
         )
 
     @staticmethod
-    def load(path: str | Path, *, straight_quotes: bool = False) -> "Tokenizer":
+    def load(
+        path: str | Path,
+        *,
+        straight_quotes: bool = False,
+        special_tokens_in_text: bool = False,
+    ) -> "Tokenizer":
         """The vocabulary in a SentencePiece ``.model`` (English), or in a ``vocab.txt``
         of one piece a line (Chinese; needs the ``zh`` extra).
 
         Args:
           straight_quotes: turn `` and '' into " first, as Hugging Face does and the
             official code does not; SentencePiece only.
+          special_tokens_in_text: read [MASK], [SEP] and the like, where a text says
+            so, as the special pieces; Hugging Face does, the official code does not.
 
         Raises:
           UserError: no such file, no vocabulary, or a special piece lacks.
@@ -65,7 +76,9 @@ class Tokenizer(ABC):
         if Path(path).suffix != ".txt" and b"[CLS]" not in vocabulary.splitlines():
             from albert_jax.data.sentencepiece import SentencePieceTokenizer
 
-            return SentencePieceTokenizer(vocabulary, path, straight_quotes)
+            return SentencePieceTokenizer(
+                vocabulary, path, straight_quotes, special_tokens_in_text
+            )
         from albert_jax.data.wordpiece import WordPieceTokenizer
 
         if straight_quotes:
@@ -73,7 +86,7 @@ class Tokenizer(ABC):
                 f"straight_quotes is True, but {str(path)!r} is a WordPiece vocabulary "
                 "and its quotes are left alone by Hugging Face too; leave it out"
             )
-        return WordPieceTokenizer(vocabulary, path)
+        return WordPieceTokenizer(vocabulary, path, special_tokens_in_text)
 
     @staticmethod
     def train(
@@ -108,11 +121,36 @@ class Tokenizer(ABC):
         """Ids of pieces of text, int32: all but special and unused pieces."""
 
     @abstractmethod
-    def encode_batch(self, texts: Sequence[str], threads: int = -1) -> list[np.ndarray]:
-        """Piece ids of each text, int32, without special pieces; ``threads`` of -1 are
-        as many as cores."""
+    def _encode_plain(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
+        """``encode_batch`` of texts without special pieces."""
 
     @abstractmethod
+    def _encode_plain_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """``encode_with_offsets`` of a text without special pieces."""
+
+    @abstractmethod
+    def _text(self, ids: list[int]) -> str:
+        """The text of ids, none of them special."""
+
+    def encode(self, text: str) -> list[int]:
+        """Piece ids of one text, without [CLS] and [SEP] around them."""
+        return self.encode_batch([text], threads=1)[0].tolist()
+
+    def encode_batch(self, texts: Sequence[str], threads: int = -1) -> list[np.ndarray]:
+        """Piece ids of each text, int32, as ``encode``; ``threads`` of -1 are as many
+        as cores."""
+        if not self.special_tokens_in_text:
+            return self._encode_plain(texts, threads)
+        cut = [self._special_tokens.split(text) for text in texts]
+        plain = iter(self._encode_plain([p for c in cut for p in c[::2]], threads))
+        return [
+            np.concatenate(
+                [[self._ids[p]] if i % 2 else next(plain) for i, p in enumerate(parts)],
+                dtype=np.int32,
+            )
+            for parts in cut
+        ]
+
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """As ``encode``, and the span of each piece in ``text``.
 
@@ -122,14 +160,19 @@ class Tokenizer(ABC):
           alone has an empty span at the word; pieces made of one character (a ligature,
           a fraction) share its span.
         """
-
-    @abstractmethod
-    def _text(self, ids: list[int]) -> str:
-        """The text of ids, none of them special."""
-
-    def encode(self, text: str) -> list[int]:
-        """Piece ids of one text, without special pieces."""
-        return self.encode_batch([text], threads=1)[0].tolist()
+        if not self.special_tokens_in_text:
+            return self._encode_plain_with_offsets(text)
+        all_ids, all_offsets, at = [], [], 0
+        for i, part in enumerate(self._special_tokens.split(text)):
+            if i % 2:
+                ids, offsets = [self._ids[part]], [(0, len(part))]
+            else:
+                ids, offsets = self._encode_plain_with_offsets(part)
+            all_ids.append(ids)
+            all_offsets.append(np.add(offsets, at))
+            at += len(part)
+        ids = np.concatenate(all_ids, dtype=np.int32)
+        return ids, np.concatenate(all_offsets, dtype=np.int32)
 
     def decode(
         self, ids: Iterable[SupportsIndex], *, skip_special_tokens: bool = False
@@ -193,29 +236,20 @@ class Tokenizer(ABC):
             rows of several lengths without padding.
         """
         layout = Layout(padding, truncation, max_length)
-        firsts, seconds = _texts(text, text_pair)
         encode = self._encode_with_offsets if offsets else self._encode
-        first_ids, first_spans = encode(firsts)
-        second_ids, second_spans = (
-            encode(seconds) if seconds is not None else (None,) * 2
-        )
-        lengths = [
-            None if ids is None else list(map(len, ids))
-            for ids in (first_ids, second_ids)
-        ]
-        rows = Rows.plan(*lengths, layout)
+        encoded = [encode(texts) for texts in segments_of(text, text_pair)]
+        ids, spans = zip(*encoded, strict=True)
+        rows = Rows.plan([list(map(len, segment)) for segment in ids], layout)
 
-        shape = len(firsts), rows.width
+        shape = len(ids[0]), rows.width
         input_ids = np.full(shape, self.pad_id, np.int32)
         input_ids[:, :1] = self.cls_id
-        input_ids[rows.separators()] = self.sep_id
-        batch = {"input_ids": rows.fill(input_ids, first_ids, second_ids)}
-        batch |= rows.masks()
+        np.put_along_axis(input_ids, rows.separators.T, self.sep_id, axis=1)
+        batch = {"input_ids": rows.fill(input_ids, ids)} | rows.masks()
         if not special_tokens_mask:
             del batch["special_tokens_mask"]
         if offsets:
-            zeros = np.zeros((*shape, 2), np.int32)
-            batch["offsets"] = rows.fill(zeros, first_spans, second_spans)
+            batch["offsets"] = rows.fill(np.zeros((*shape, 2), np.int32), spans)
         return batch
 
     def _encode(self, texts: list[str]) -> tuple[list[np.ndarray], None]:
@@ -236,35 +270,7 @@ class Tokenizer(ABC):
     def _special_ids(self) -> frozenset[int]:
         return frozenset(self._ids[piece] for piece in self.SPECIALS)
 
-
-def _texts(
-    text: str | Iterable[str], text_pair: str | Iterable[str] | None
-) -> tuple[list[str], list[str] | None]:
-    """Both as lists of as many texts."""
-    if text_pair is not None and isinstance(text, str) != isinstance(text_pair, str):
-        kinds = [
-            "one text" if isinstance(t, str) else "a list" for t in (text, text_pair)
-        ]
-        raise UserError(
-            f"text is {kinds[0]}, but text_pair is {kinds[1]}; give two texts, or two "
-            "lists of as many"
-        )
-    firsts = _listed("text", text)
-    seconds = None if text_pair is None else _listed("text_pair", text_pair)
-    if seconds is not None and len(firsts) != len(seconds):
-        raise UserError(
-            f"text has {len(firsts)} texts, but text_pair has {len(seconds)}; give "
-            "as many of each"
-        )
-    return firsts, seconds
-
-
-def _listed(name: str, given: str | Iterable[str]) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given)
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(
-                f"{name}[{row}] is {text!r}, but it must be a string; the second texts "
-                "of pairs go into text_pair"
-            )
-    return texts
+    @cached_property
+    def _special_tokens(self) -> re.Pattern:
+        """Splits a text into plain parts and, between them, special pieces."""
+        return re.compile(f"({'|'.join(map(re.escape, self.SPECIALS))})")

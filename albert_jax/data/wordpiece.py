@@ -32,7 +32,11 @@ class WordPieceTokenizer(Tokenizer):
     SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
     def __init__(
-        self, vocabulary: bytes, path: str | Path, lower_case: bool = True
+        self,
+        vocabulary: bytes,
+        path: str | Path,
+        special_tokens_in_text: bool = False,
+        lower_case: bool = True,
     ) -> None:
         """Prefer ``load``; ``vocabulary`` is UTF-8, one piece a line, ids from 0."""
         try:
@@ -43,7 +47,7 @@ class WordPieceTokenizer(Tokenizer):
                 "one piece a line"
             ) from error
         self._pieces = [line.strip() for line in lines]
-        super().__init__(vocabulary, path)
+        super().__init__(vocabulary, path, special_tokens_in_text)
         self._model = tokenizers.Tokenizer(
             models.WordPiece(
                 self._ids,
@@ -56,9 +60,8 @@ class WordPieceTokenizer(Tokenizer):
         self._model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._model.decoder = decoders.WordPiece(prefix=CONTINUATION, cleanup=False)
 
-    def encode_batch(self, texts: Sequence[str], threads: int = -1) -> list[np.ndarray]:
-        """Piece ids of each text, int32, without special pieces; ``threads`` of 1 is
-        one, any other as many as cores."""
+    def _encode_plain(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
+        # The library counts threads by itself: one, or as many as cores.
         encoded = (
             map(self._model.encode, texts)
             if threads == 1
@@ -66,8 +69,7 @@ class WordPieceTokenizer(Tokenizer):
         )
         return [np.array(encoding.ids, np.int32) for encoding in encoded]
 
-    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """As ``Tokenizer.encode_with_offsets``."""
+    def _encode_plain_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         encoding = self._model.encode(text)
         spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
         return np.array(encoding.ids, np.int32), spans
