@@ -93,7 +93,7 @@ def truncate(first: int, second: int, room: int, strategy: str) -> tuple[int, in
     are as long.
 
     Raises:
-      UserError: ``only_first`` or ``only_second`` would leave nothing and more.
+      UserError: ``only_first`` or ``only_second`` has too little to take away.
     """
     excess = first + second - room
     if excess <= 0:

@@ -46,7 +46,8 @@ def align(text: str, straight_quotes: bool = False) -> AlignedText:
     A combining mark that is dropped belongs to the character before it, so that a span
     never cuts an accent off its letter.
     """
-    starts, ends = _collapsed(text)
+    starts = _collapsed(text)
+    ends = starts + 1
     source = " ".join(text.split())
     if straight_quotes:
         seconds = [match.end() - 1 for match in _LATEX_QUOTES.finditer(source)]
@@ -62,16 +63,12 @@ def align(text: str, straight_quotes: bool = False) -> AlignedText:
     return AlignedText(normalize(text, straight_quotes), starts, ends)
 
 
-def _collapsed(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """The span in ``text`` of each character of ``" ".join(text.split())``."""
+def _collapsed(text: str) -> np.ndarray:
+    """Where in ``text`` each character of ``" ".join(text.split())`` is."""
     begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
-    starts = np.arange(begin, stop)
-    ends, closed_up = starts + 1, []
-    for space in _WIDE_SPACE.finditer(text, begin, stop):
-        first, end = space.span()
-        ends[first - begin] = end
-        closed_up += range(first + 1 - begin, end - begin)
-    return np.delete(starts, closed_up), np.delete(ends, closed_up)
+    spaces = (space.span() for space in _WIDE_SPACE.finditer(text, begin, stop))
+    further = [i - begin for first, end in spaces for i in range(first + 1, end)]
+    return np.delete(np.arange(begin, stop), further)
 
 
 @lru_cache(maxsize=4096)
