@@ -13,8 +13,9 @@ BIN := $(VENV)/bin
 # The core that must hold on every supported JAX: the model's mathematics, rows of data.
 CORE := house config losses model optimizer checkpoint metrics tokenizer segments masking shards
 
-# PyTorch without CUDA, which needs a tenth of the space; empty: PyPI's.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# An index with a build of PyTorch without CUDA, which needs a tenth of the space:
+# make test-interop TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 
 .PHONY: demo test test-core test-interop parity lint clean
 
@@ -34,7 +35,7 @@ test-interop:
 
 parity: PIP_OPTIONS = $(TORCH_INDEX:%=--extra-index-url %)
 parity: $(VENV)/installed-interop-test
-	$(BIN)/python -m pytest -n 2 tests/test_parity.py
+	$(BIN)/python -m pytest -n 2 tests/test_parity.py tests/test_interop_tokenizer.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

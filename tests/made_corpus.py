@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from albert_jax.data.sentencepiece import SentencePieceTokenizer
 from albert_jax.data.shards import PreparedCorpus
-from albert_jax.data.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MadeCorpus(PreparedCorpus):
 
 
 @dataclass(frozen=True)
-class MadeTokenizer(Tokenizer):
+class MadeTokenizer(SentencePieceTokenizer):
     """Every third piece begins no word."""
 
     vocab_size: int = 500_000

@@ -2,15 +2,17 @@
 
 import pickle
 import random
-import unicodedata
 
 import numpy as np
 import pytest
 import sentencepiece as spm
 import small_corpus
+from official_tokenizer import GOLDEN, official_ids, official_pieces, shared_spans
+from test_normalization import random_texts
 
 from albert_jax.config import UserError
-from albert_jax.data.tokenizer import Tokenizer, normalize
+from albert_jax.data.normalization import normalize
+from albert_jax.data.tokenizer import Tokenizer
 
 OFFICIAL = small_corpus.DATA / "30k-clean.model"
 
@@ -32,28 +34,6 @@ def tokenizer(request) -> Tokenizer:
     return request.getfixturevalue(request.param)
 
 
-def official_normalize(text: str) -> str:
-    text = unicodedata.normalize("NFKD", " ".join(text.strip().split()))
-    return "".join(c for c in text if not unicodedata.combining(c)).lower()
-
-
-def official_ids(model: spm.SentencePieceProcessor, text: str) -> list[int]:
-    """Ids by ``encode_pieces`` and ``PieceToId``, one piece after another."""
-    pieces = []
-    for piece in model.encode(official_normalize(text), out_type=str):
-        if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
-            again = model.encode(piece[:-1].replace("▁", ""), out_type=str)
-            if piece[0] != "▁" and again[0][0] == "▁":
-                if len(again[0]) == 1:
-                    again = again[1:]
-                else:
-                    again[0] = again[0][1:]
-            pieces += [*again, ","]
-        else:
-            pieces.append(piece)
-    return [model.piece_to_id(piece) for piece in pieces]
-
-
 def numeric_texts(count: int) -> list[str]:
     rng = random.Random(3)
     return [
@@ -65,28 +45,12 @@ def numeric_texts(count: int) -> list[str]:
 
 
 def test_golden_ids(official):
-    title = (
-        "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations"
-    )
-    assert official.encode("this is a test") == [48, 25, 21, 1289]
-    # fmt: off
-    assert [official.cls_id, *official.encode(title), official.sep_id] == [
-        2, 2953, 45, 21, 13, 10601, 11502, 26, 1119, 8, 8542, 3762, 69, 2477, 16, 816,
-        18667, 3,
-    ]
-    # fmt: on
+    for text, ids in GOLDEN.items():
+        assert official.encode(text) == ids
+        batch = official(text)
+        assert batch["input_ids"].tolist() == [[2, *ids, 3]]
     assert official.vocab_size == 30_000
     assert official.fingerprint.startswith("fefb02b6")
-
-
-def test_normalises_as_the_official_code():
-    rng = random.Random(0)
-    blocks = [(0x20, 0x250), (0x300, 0x370), (0x1E00, 0x2100), (0x20, 0x80)]
-    for _ in range(500):
-        low, high = rng.choice(blocks)
-        text = "".join(chr(rng.randrange(low, high)) for _ in range(30))
-        assert normalize(text) == official_normalize(text)
-    assert normalize("  Ça\tva,\n ½ \u00a0İ ") == official_normalize("Ça va, ½ İ")
 
 
 def test_resplits_pieces_that_end_in_digit_and_comma(tokenizer):
@@ -108,11 +72,64 @@ def test_batch_is_one_after_another(tokenizer):
     assert tokenizer.encode("") == []
 
 
+def test_any_text_is_encoded_as_by_the_official_code(tokenizer):
+    model = spm.SentencePieceProcessor(model_file=tokenizer.path)
+    for text in random_texts(1000):
+        assert tokenizer.encode(text) == official_ids(model, text), text
+
+
+def test_the_slice_at_a_piece_is_the_piece(tokenizer):
+    model = spm.SentencePieceProcessor(model_file=tokenizer.path)
+    texts = [*random_texts(1000), *numeric_texts(100), "", " ", "\u0301", "x\u0301 "]
+    for text in texts:
+        ids, offsets = tokenizer.encode_with_offsets(text)
+        assert ids.tolist() == tokenizer.encode(text)
+        assert ids.dtype == offsets.dtype == np.int32
+        assert offsets.shape == (len(ids), 2)
+        shared_spans(model, text, official_pieces(model, text), offsets)
+
+
+def test_offsets_by_hand(official):
+    text = "  Na\u00efve  cafe\u0301s, in\t2010, \ufb01ne \u00bd ."
+    ids, offsets = official.encode_with_offsets(text)
+    pieces = [official.pieces[i] for i in ids]
+    slices = [text[start:end] for start, end in offsets]
+    # fmt: off
+    assert list(zip(pieces, slices, strict=True)) == [
+        ("▁naive", "Na\u00efve"), ("▁cafe", "cafe\u0301"), ("s", "s"), (",", ","),
+        ("▁in", "in"), ("▁2010", "2010"), (",", ","), ("▁fine", "\ufb01ne"),
+        ("▁1", "\u00bd"), ("<unk>", "\u00bd"), ("2", "\u00bd"), ("▁", ""), (".", "."),
+    ]
+    # fmt: on
+    # The space alone stands where its word begins.
+    assert offsets[-2].tolist() == [text.index("."), text.index(".")]
+
+
+def test_latex_quotes_are_an_option(official):
+    text = "``One'' isn't 'two'."
+    straight = Tokenizer.load(official.path, straight_quotes=True)
+    assert straight.encode(text) == official.encode("\"One\" isn't 'two'.")
+    assert official.encode(text) != straight.encode(text)
+    ids, offsets = straight.encode_with_offsets(text)
+    quotes = [text[a:b] for i, (a, b) in zip(ids, offsets, strict=True) if i == 7]
+    assert quotes == ["``", "''"] and straight.pieces[7] == '"'
+    again = pickle.loads(pickle.dumps(straight))
+    assert again.encode(text) == straight.encode(text)
+
+
 def test_decodes_what_it_encodes(small):
     text = small_corpus.sentence(random.Random(5))
     assert small.decode(small.encode(text)) == normalize(text)
-    wrapped = [small.cls_id, *small.encode(text), small.sep_id, small.pad_id]
-    assert small.decode(np.array(wrapped)) == normalize(text)
+    (row,) = small(text, padding="max_length", max_length=len(small.encode(text)) + 11)[
+        "input_ids"
+    ]
+    assert small.decode(row, skip_special_tokens=True) == normalize(text)
+    shown = small.decode([*row[:3], small.mask_id, small.unk_id, *row[3:]])
+    assert shown.startswith("[CLS] ") and shown.endswith("? [SEP]" + 9 * " <pad>")
+    assert " [MASK] <unk> " in shown
+    rows = [row, row[::-1]]
+    assert small.decode_batch(rows) == [small.decode(row) for row in rows]
+    assert small.decode([]) == ""
 
 
 def test_ids_of_a_trained_vocabulary_are_the_official_ones(tokenizer):
@@ -128,6 +145,26 @@ def test_ids_of_a_trained_vocabulary_are_the_official_ones(tokenizer):
 
 def test_special_pieces_are_not_read_out_of_text(small):
     assert not {0, 2, 3, 4} & set(small.encode("[CLS] [SEP] [MASK] <pad>"))
+
+
+def test_special_pieces_are_read_out_of_text_on_request(small):
+    reader = Tokenizer.load(small.path, special_tokens_in_text=True)
+    text = "[CLS]The river\u0301 [MASK]  was.[SEP]<pad>[mask]"
+    ids, offsets = reader.encode_with_offsets(text)
+    assert ids.tolist() == reader.encode(text) == [
+        *[small.cls_id, *small.encode("The river"), small.mask_id],
+        *[*small.encode("was."), small.sep_id, small.pad_id, *small.encode("[mask]")],
+    ]  # fmt: skip
+    assert ids.dtype == offsets.dtype == np.int32
+    slices = {i: text[a:b] for i, (a, b) in zip(ids, offsets, strict=True) if i < 5}
+    del slices[small.unk_id]
+    assert slices == {0: "<pad>", 2: "[CLS]", 3: "[SEP]", 4: "[MASK]"}
+    texts = [text, "", "The river was.", "[MASK]"]
+    batch = reader.encode_batch(texts)
+    assert [ids.tolist() for ids in batch] == [reader.encode(text) for text in texts]
+    assert all(ids.dtype == np.int32 for ids in batch)
+    for text in texts[1:3]:
+        assert reader.encode(text) == small.encode(text)
 
 
 def test_word_starts(official):

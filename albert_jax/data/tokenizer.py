@@ -1,233 +1,276 @@
-"""SentencePiece as the official code uses it: training, normalisation, piece ids.
+"""The tokenizer's interface: text to piece ids, to batches of rows, and back.
 
-Imports sentencepiece at the top, so it is itself imported only where text is at hand.
+What a piece is, ``data/sentencepiece.py`` (English) and ``data/wordpiece.py`` (Chinese)
+say; ``Tokenizer.load`` picks one of them by the file.
 """
 
 import hashlib
-import io
 import re
-import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import groupby
+from operator import index
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
-import sentencepiece as spm
+from jaxtyping import Int
 
 from albert_jax.config import UserError
-
-SPECIALS = ("<pad>", "[CLS]", "[SEP]", "[MASK]")
-USER_DEFINED = ("(", ")", '"', "-", ".", "–", "£", "€")
-UNDERLINE = "▁"
-
-_PUNCTUATION = frozenset('!"#$%&()*+,-./:;?@[\\]^_`{|}~€£')
-_JOINING = frozenset("abcdefghijklmnopqrstuvwxyz") | _PUNCTUATION
+from albert_jax.data.encoding import Layout, Rows, segments_of
 
 
-def normalize(text: str) -> str:
-    """Text as the official models see it: one space between words, compatibility
-    decomposition, no combining marks, lower case (``preprocess_text``)."""
-    text = " ".join(text.split())
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", text)
-        for mark in filter(unicodedata.combining, set(text)):
-            text = text.replace(mark, "")
-    return text.lower()
+class Tokenizer(ABC):
+    """Text to piece ids and back, with ALBERT's special pieces.
 
-
-class Tokenizer:
-    """A SentencePiece unigram model with ALBERT's special pieces.
-
-    Text goes through ``normalize`` first; ``encode`` adds no special pieces. Values
-    can be pickled and do not need the file again.
+    Values can be pickled and do not need the file again.
     """
 
-    def __init__(self, model: bytes, path: str | Path) -> None:
-        """Prefer ``load``; ``path`` is what error messages and copies refer to."""
+    SPECIALS: tuple[str, str, str, str, str]
+    """The pieces for padding, unknown text, [CLS], [SEP] and [MASK]."""
+
+    def __init__(
+        self, vocabulary: bytes, path: str | Path, special_tokens_in_text: bool = False
+    ) -> None:
         self.path = str(path)
-        self.fingerprint = hashlib.sha256(model).hexdigest()
-        self._processor = _processor(model, self.path)
-        self.vocab_size: int = self._processor.vocab_size()
-        ids = {piece: self._processor.piece_to_id(piece) for piece in SPECIALS}
-        missing = [p for p, i in ids.items() if self._processor.id_to_piece(i) != p]
+        self.special_tokens_in_text = special_tokens_in_text
+        self.fingerprint = hashlib.sha256(vocabulary).hexdigest()
+        missing = [piece for piece in self.SPECIALS if piece not in self._ids]
         if missing:
             raise UserError(
                 f"{self.path} has no piece {', '.join(missing)}, but an ALBERT "
-                f"vocabulary needs {', '.join(SPECIALS)}; train one with "
+                f"vocabulary needs {', '.join(self.SPECIALS)}; train one with "
                 "albert-jax prepare, or name another file"
             )
-        self.pad_id, self.cls_id, self.sep_id, self.mask_id = ids.values()
-        self.unk_id: int = self._processor.unk_id()
+        self.vocab_size = len(self.pieces)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
+            self._ids[piece] for piece in self.SPECIALS
+        )
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Tokenizer":
-        """The model in a ``.model`` file.
+    @staticmethod
+    def load(
+        path: str | Path,
+        *,
+        straight_quotes: bool = False,
+        special_tokens_in_text: bool = False,
+    ) -> "Tokenizer":
+        """The vocabulary in a SentencePiece ``.model`` (English), or in a ``vocab.txt``
+        of one piece a line (Chinese; needs the ``zh`` extra).
+
+        Args:
+          straight_quotes: turn `` and '' into " first, as Hugging Face does and the
+            official code does not; SentencePiece only.
+          special_tokens_in_text: read [MASK], [SEP] and the like, where a text says
+            so, as the special pieces; Hugging Face does, the official code does not.
 
         Raises:
-          UserError: no such file, not a SentencePiece model, or a special piece lacks.
+          UserError: no such file, no vocabulary, or a special piece lacks.
         """
         try:
-            model = Path(path).read_bytes()
+            vocabulary = Path(path).read_bytes()
         except OSError as error:
             raise UserError(
                 f"vocabulary {str(path)!r} cannot be read: {error.strerror}"
             ) from error
-        return cls(model, path)
+        if Path(path).suffix != ".txt" and b"[CLS]" not in vocabulary.splitlines():
+            from albert_jax.data.sentencepiece import SentencePieceTokenizer
 
-    @classmethod
+            return SentencePieceTokenizer(
+                vocabulary, path, straight_quotes, special_tokens_in_text
+            )
+        from albert_jax.data.wordpiece import WordPieceTokenizer
+
+        if straight_quotes:
+            raise UserError(
+                f"straight_quotes is True, but {str(path)!r} is a WordPiece vocabulary "
+                "and its quotes are left alone by Hugging Face too; leave it out"
+            )
+        return WordPieceTokenizer(vocabulary, path, special_tokens_in_text)
+
+    @staticmethod
     def train(
-        cls, sentences: Iterable[str], path: str | Path, vocab_size: int
+        sentences: Iterable[str], path: str | Path, vocab_size: int
     ) -> "Tokenizer":
-        """Trains on sentences with the official flags and writes ``path``.
+        """Trains SentencePiece with the official flags and writes ``path``.
 
         The same sentences give the same file, on any number of cores.
 
         Raises:
           UserError: the sentences cannot fill ``vocab_size`` pieces, or need more.
         """
-        written = io.BytesIO()
-        # Random only where more than input_sentence_size sentences are sampled.
-        spm.set_random_generator_seed(0)
-        try:
-            spm.SentencePieceTrainer.train(
-                sentence_iterator=map(normalize, sentences),
-                model_writer=written,
-                model_type="unigram",
-                vocab_size=vocab_size,
-                character_coverage=0.99995,
-                input_sentence_size=10_000_000,
-                shuffle_input_sentence=True,
-                pad_id=0,
-                unk_id=1,
-                bos_id=-1,
-                eos_id=-1,
-                pad_piece="<pad>",
-                unk_piece="<unk>",
-                control_symbols=list(SPECIALS[1:]),
-                user_defined_symbols=list(USER_DEFINED),
-                # Sums are split over threads, so their number shows in the scores.
-                num_threads=16,
-                minloglevel=3,
-            )
-        except RuntimeError as error:
-            raise _training_error(str(error), vocab_size) from error
-        Path(path).write_bytes(written.getvalue())
-        return cls(written.getvalue(), path)
+        from albert_jax.data.sentencepiece import SentencePieceTokenizer, train
+
+        model = train(sentences, vocab_size)
+        Path(path).write_bytes(model)
+        return SentencePieceTokenizer(model, path)
+
+    @property
+    @abstractmethod
+    def pieces(self) -> list[str]:
+        """The piece of each id."""
+
+    @property
+    @abstractmethod
+    def word_starts(self) -> np.ndarray:
+        """Whether the piece of each id starts a word, bool [V]."""
+
+    @property
+    @abstractmethod
+    def ordinary_ids(self) -> np.ndarray:
+        """Ids of pieces of text, int32: all but special and unused pieces."""
+
+    @abstractmethod
+    def _encode_plain(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
+        """``encode_batch`` of texts without special pieces."""
+
+    @abstractmethod
+    def _encode_plain_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """``encode_with_offsets`` of a text without special pieces."""
+
+    @abstractmethod
+    def _text(self, ids: list[int]) -> str:
+        """The text of ids, none of them special."""
 
     def encode(self, text: str) -> list[int]:
-        """Piece ids of one text, without special pieces."""
+        """Piece ids of one text, without [CLS] and [SEP] around them."""
         return self.encode_batch([text], threads=1)[0].tolist()
 
     def encode_batch(self, texts: Sequence[str], threads: int = -1) -> list[np.ndarray]:
-        """Piece ids of each text, int32; ``threads`` of -1 are as many as cores."""
-        encoded = self._processor.encode(
-            [normalize(text) for text in texts], out_type=int, num_threads=threads
-        )
-        ends = np.cumsum([len(ids) for ids in encoded], dtype=np.int64)
-        flat = np.fromiter(chain.from_iterable(encoded), np.int32)
-        flat, ends = self._resplit(flat, ends)
-        return [flat[a:b] for a, b in pairwise([0, *ends])]
-
-    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """The text of piece ids; control pieces say nothing."""
-        return self._processor.decode([int(i) for i in ids])
-
-    @cached_property
-    def pieces(self) -> list[str]:
-        """The piece of each id."""
-        return self._processor.id_to_piece(list(range(self.vocab_size)))
-
-    @cached_property
-    def word_starts(self) -> np.ndarray:
-        """Whether the piece of each id starts a word, bool [V]
-        (``_is_start_piece_sp``)."""
-        return np.array([_starts_word(piece) for piece in self.pieces])
-
-    @cached_property
-    def ordinary_ids(self) -> np.ndarray:
-        """Ids of pieces of text, int32: all but control pieces and <unk>."""
-        model = self._processor
-        special = [
-            model.is_control(i) or model.is_unknown(i) or model.is_unused(i)
-            for i in range(self.vocab_size)
+        """Piece ids of each text, int32, as ``encode``; ``threads`` of -1 are as many
+        as cores."""
+        if not self.special_tokens_in_text:
+            return self._encode_plain(texts, threads)
+        cut = [self._special_tokens.split(text) for text in texts]
+        plain = iter(self._encode_plain([p for c in cut for p in c[::2]], threads))
+        return [
+            np.concatenate(
+                [[self._ids[p]] if i % 2 else next(plain) for i, p in enumerate(parts)],
+                dtype=np.int32,
+            )
+            for parts in cut
         ]
-        return np.flatnonzero(~np.array(special)).astype(np.int32)
 
-    @cached_property
-    def _resplits(self) -> dict[int, list[int]]:
-        """Ids that stand in for a piece that ends in a digit and a comma.
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """As ``encode``, and the span of each piece in ``text``.
 
-        The official ``encode_pieces`` tokenises such a piece anew without its comma,
-        so that "2010" is the same pieces before a comma as elsewhere.
+        Returns:
+          ids, int32 [n], and offsets, int32 [n, 2]: ``text[start:end]`` is what became
+          the piece, without the space before it. A piece that stands for the space
+          alone has an empty span at the word; pieces made of one character (a ligature,
+          a fraction) share its span.
         """
-        model, comma = self._processor, self._processor.piece_to_id(",")
-        resplits = {}
-        for id_, piece in enumerate(self.pieces):
-            if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
-                parts = model.encode(piece[:-1].replace(UNDERLINE, ""), out_type=str)
-                if not piece.startswith(UNDERLINE) and parts[0].startswith(UNDERLINE):
-                    # The underline was put there by tokenising mid-word text alone.
-                    parts[:1] = [parts[0][1:]] if len(parts[0]) > 1 else []
-                resplits[id_] = [*map(model.piece_to_id, parts), comma]
-        return resplits
+        if not self.special_tokens_in_text:
+            return self._encode_plain_with_offsets(text)
+        all_ids, all_offsets, at = [], [], 0
+        for i, part in enumerate(self._special_tokens.split(text)):
+            if i % 2:
+                ids, offsets = [self._ids[part]], [(0, len(part))]
+            else:
+                ids, offsets = self._encode_plain_with_offsets(part)
+            all_ids.append(ids)
+            all_offsets.append(np.add(offsets, at))
+            at += len(part)
+        ids = np.concatenate(all_ids, dtype=np.int32)
+        return ids, np.concatenate(all_offsets, dtype=np.int32)
+
+    def decode(
+        self, ids: Iterable[SupportsIndex], *, skip_special_tokens: bool = False
+    ) -> str:
+        """The text of one row of piece ids, as the model sees it: normalised.
+
+        Special pieces, <unk> among them, stand between spaces or are left out.
+        """
+        parts = []
+        runs = groupby(map(index, ids), key=self._special_ids.__contains__)
+        for is_special, run in runs:
+            if not is_special:
+                parts.append(self._text(list(run)).strip())
+            elif not skip_special_tokens:
+                parts += [self.pieces[i] for i in run]
+        return " ".join(filter(None, parts))
+
+    def decode_batch(
+        self,
+        rows: Iterable[Iterable[SupportsIndex]],
+        *,
+        skip_special_tokens: bool = False,
+    ) -> list[str]:
+        """``decode`` of each row."""
+        return [self.decode(r, skip_special_tokens=skip_special_tokens) for r in rows]
+
+    def __call__(
+        self,
+        text: str | Iterable[str],
+        text_pair: str | Iterable[str] | None = None,
+        *,
+        padding: bool | str = False,
+        truncation: bool | str = False,
+        max_length: int | None = None,
+        special_tokens_mask: bool = False,
+        offsets: bool = False,
+    ) -> dict[str, Int[np.ndarray, "b t"] | Int[np.ndarray, "b t 2"]]:
+        """Rows of ``[CLS] text [SEP]`` or ``[CLS] text [SEP] text_pair [SEP]``.
+
+        Args:
+          text: one text (a batch of one row) or several.
+          text_pair: the second text of each row.
+          padding: to the ``longest`` row (or true), to ``max_length``, or not at all
+            (false, ``do_not_pad``).
+          truncation: ``longest_first`` (or true), ``only_first``, ``only_second``, or
+            none (false, ``do_not_truncate``).
+          max_length: most pieces in a row, special ones included.
+          special_tokens_mask: whether to return that too: 1 for special pieces and
+            padding.
+          offsets: whether to return ``offsets`` [B, T, 2] too, the spans of
+            ``encode_with_offsets`` in the text that a piece came from; (0, 0) for
+            special pieces and padding. Slower.
+
+        Returns:
+          ``input_ids``, ``attention_mask`` (1 for pieces, 0 for padding) and
+          ``token_type_ids`` (1 for ``text_pair [SEP]``), int32 [B, T], and what was
+          asked for.
+
+        Raises:
+          UserError: a strategy or length that cannot be, texts that do not pair up, or
+            rows of several lengths without padding.
+        """
+        layout = Layout(padding, truncation, max_length)
+        encode = self._encode_with_offsets if offsets else self._encode
+        encoded = [encode(texts) for texts in segments_of(text, text_pair)]
+        ids, spans = zip(*encoded, strict=True)
+        rows = Rows.plan([list(map(len, segment)) for segment in ids], layout)
+
+        shape = len(ids[0]), rows.width
+        input_ids = np.full(shape, self.pad_id, np.int32)
+        input_ids[:, :1] = self.cls_id
+        np.put_along_axis(input_ids, rows.separators.T, self.sep_id, axis=1)
+        batch = {"input_ids": rows.fill(input_ids, ids)} | rows.masks()
+        if not special_tokens_mask:
+            del batch["special_tokens_mask"]
+        if offsets:
+            batch["offsets"] = rows.fill(np.zeros((*shape, 2), np.int32), spans)
+        return batch
+
+    def _encode(self, texts: list[str]) -> tuple[list[np.ndarray], None]:
+        # Threads cost more than they save where there is little to do.
+        return self.encode_batch(texts, threads=-1 if len(texts) > 100 else 1), None
+
+    def _encode_with_offsets(
+        self, texts: list[str]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        both = [self.encode_with_offsets(text) for text in texts]
+        return [ids for ids, _ in both], [spans for _, spans in both]
 
     @cached_property
-    def _resplit_counts(self) -> np.ndarray:
-        counts = np.ones(self.vocab_size, np.int64)
-        for id_, parts in self._resplits.items():
-            counts[id_] = len(parts)
-        return counts
+    def _ids(self) -> dict[str, int]:
+        return {piece: id_ for id_, piece in enumerate(self.pieces)}
 
-    def _resplit(
-        self, flat: np.ndarray, ends: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Puts the stand-ins into ``flat``; texts end at ``ends``, which move."""
-        counts = self._resplit_counts[flat]
-        hits = np.flatnonzero(counts > 1)
-        if not len(hits):
-            return flat, ends
-        moved = np.concatenate([[0], np.cumsum(counts)])
-        resplit = np.repeat(flat, counts)
-        for hit in hits:
-            resplit[moved[hit] : moved[hit + 1]] = self._resplits[int(flat[hit])]
-        return resplit, moved[ends]
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(self._ids[piece] for piece in self.SPECIALS)
 
-
-def _processor(model: bytes, path: str) -> spm.SentencePieceProcessor:
-    try:
-        processor = spm.SentencePieceProcessor()
-        processor.LoadFromSerializedProto(model)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} is not a SentencePiece model; name a file that spm_train or "
-            "albert-jax prepare wrote"
-        ) from error
-    return processor
-
-
-def _starts_word(piece: str) -> bool:
-    return (
-        piece.startswith((UNDERLINE, "<"))
-        or piece in _PUNCTUATION
-        # Digits, apostrophes and letters beyond a-z always start a word.
-        or not all(character.lower() in _JOINING for character in piece)
-    )
-
-
-def _training_error(message: str, vocab_size: int) -> Exception:
-    if most := re.search(r"too high.*<= (\d+)", message):
-        return UserError(
-            f"vocab_size is {vocab_size}, but this corpus fills at most "
-            f"{most[1]}; lower it, or take a larger corpus"
-        )
-    if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return UserError(
-            f"vocab_size is {vocab_size}, but this corpus needs more than {least[1]} "
-            "for its characters alone; raise it"
-        )
-    if "sentences_.empty()" in message:
-        return UserError(
-            "there is no text to train a vocabulary on; name a corpus with documents"
-        )
-    return RuntimeError(f"SentencePiece could not train a vocabulary: {message}")
+    @cached_property
+    def _special_tokens(self) -> re.Pattern:
+        """Splits a text into plain parts and, between them, special pieces."""
+        return re.compile(f"({'|'.join(map(re.escape, self.SPECIALS))})")

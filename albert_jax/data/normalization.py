@@ -1,0 +1,82 @@
+"""Text as the official models see it, and where its characters lay before."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int
+
+_LATEX_QUOTES = re.compile("``|''")
+_WIDE_SPACE = re.compile(r"\s{2,}")
+
+
+def normalize(text: str, straight_quotes: bool = False) -> str:
+    """One space between words, compatibility decomposition, no combining marks, lower
+    case (``preprocess_text`` in the official ``tokenization.py``).
+
+    Args:
+      straight_quotes: also turn `` and '' into ", as Hugging Face does and the official
+        code does not.
+    """
+    text = " ".join(text.split())
+    if straight_quotes:
+        text = _LATEX_QUOTES.sub('"', text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text)
+        for mark in filter(unicodedata.combining, set(text)):
+            text = text.replace(mark, "")
+    return text.lower()
+
+
+@dataclass(frozen=True)
+class AlignedText:
+    """A normalised text whose character i stands for ``[starts[i], ends[i])`` of the
+    text as given; characters that came out of one share its span."""
+
+    text: str
+    starts: Int[np.ndarray, " c"]
+    ends: Int[np.ndarray, " c"]
+
+
+def align(text: str, straight_quotes: bool = False) -> AlignedText:
+    """``normalize``, and where its characters come from.
+
+    A combining mark that is dropped belongs to the character before it, so that a span
+    never cuts an accent off its letter.
+    """
+    starts = _collapsed(text)
+    ends = starts + 1
+    source = " ".join(text.split())
+    if straight_quotes:
+        seconds = [match.end() - 1 for match in _LATEX_QUOTES.finditer(source)]
+        ends[[second - 1 for second in seconds]] += 1
+        starts, ends = np.delete(starts, seconds), np.delete(ends, seconds)
+        source = _LATEX_QUOTES.sub('"', source)
+    if not source.isascii():
+        counts = np.array([_remains(character) for character in source], np.int64)
+        for mark in np.flatnonzero(counts == 0)[::-1]:
+            if mark:
+                ends[mark - 1] = ends[mark]
+        starts, ends = np.repeat(starts, counts), np.repeat(ends, counts)
+    return AlignedText(normalize(text, straight_quotes), starts, ends)
+
+
+def _collapsed(text: str) -> np.ndarray:
+    """Where in ``text`` each character of ``" ".join(text.split())`` is."""
+    begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
+    spaces = (space.span() for space in _WIDE_SPACE.finditer(text, begin, stop))
+    further = [i - begin for first, end in spaces for i in range(first + 1, end)]
+    return np.delete(np.arange(begin, stop), further)
+
+
+@lru_cache(maxsize=4096)
+def _remains(character: str) -> int:
+    """How many characters ``normalize`` makes of one.
+
+    Decomposing a whole text only reorders marks, which are dropped, and lower-casing
+    what is decomposed keeps lengths: so the characters can be counted one by one.
+    """
+    parts = unicodedata.normalize("NFKD", character)
+    return sum(not unicodedata.combining(part) for part in parts)
