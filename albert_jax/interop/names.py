@@ -245,8 +245,9 @@ def exported_groups(config: AlbertConfig) -> list[tuple[Block, ...]]:
     layers, groups = config.num_hidden_layers, config.num_hidden_groups
     plan = sharing_plan(config)
     theirs = [int(i / (layers / groups)) for i in range(layers)]
-    if config.share != "all" or theirs != [i * groups // layers for i in range(layers)]:
+    if theirs != [i * groups // layers for i in range(layers)]:
         return plan
+    # Layers that share a part only are all different.
     return list(dict.fromkeys(plan))
 
 
