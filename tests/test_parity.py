@@ -337,7 +337,7 @@ def test_transformers_loads_what_we_export(name, plan):
     [
         {"share": "attention"},
         {"share": "ffn", "num_hidden_groups": 2},
-        {"share": "none", "inner_group_num": 2},
+        {"share": "none"},
         {"embedding_size": 96},
         {"num_hidden_layers": 18, "num_hidden_groups": 14},
     ],
@@ -348,7 +348,8 @@ def test_transformers_computes_what_we_export_of_a_plan_it_has_not(plan):
     model = our_model(case, config)
     params = albert.model.albert.init_params(model, jax.random.key(0))
     theirs = their_model(case, config)
-    state = {k: torch.from_numpy(v) for k, v in to_hugging_face(params, config).items()}
+    exported = to_hugging_face(params, config).items()
+    state = {k: torch.tensor(v) for k, v in exported}
     assert theirs.load_state_dict(state, strict=True).missing_keys == []
     inputs = ragged(7)
     with torch.no_grad():
@@ -464,3 +465,11 @@ def test_they_mask_with_the_least_number_not_with_minus_ten_thousand():
     # Adding -10,000 costs logits their last digits.
     np.testing.assert_allclose(masked, plain, atol=1e-3)
     assert abs(np.asarray(masked) - theirs).max() > 0.01
+
+
+def test_they_cannot_run_more_inner_blocks_than_a_group_has_layers():
+    # Their mask of heads is cut to the layers of a group, and then indexed by block.
+    config = AlbertConfig(**(BASE | {"num_hidden_groups": 4, "inner_group_num": 2}))
+    theirs = their_model(CASES["masked LM"], config)
+    with pytest.raises(IndexError):
+        theirs(torch.tensor([[2, 7, 3]]))
