@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from albert_jax.config import UserError, nearest
+from albert_jax.data.segments import truncated
 
 PADDING = ("longest", "max_length", "do_not_pad")
 TRUNCATION = ("longest_first", "only_first", "only_second", "do_not_truncate")
@@ -99,11 +100,7 @@ def truncate(first: int, second: int, room: int, strategy: str) -> tuple[int, in
     if excess <= 0:
         return first, second
     if strategy == "longest_first":
-        if first <= room // 2:
-            return first, room - first
-        if second <= room // 2:
-            return room - second, second
-        return room - room // 2, room // 2
+        return truncated(first, second, room)
     first_is_cut = strategy == "only_first"
     kept, cut = (second, first) if first_is_cut else (first, second)
     if excess > cut:

@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import cache
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
@@ -18,7 +17,7 @@ from albert_jax.interop.names import (
     leaves,
     names_of_heads,
 )
-from albert_jax.model.albert import init_params
+from albert_jax.model.albert import abstract_params
 
 
 @cache  # Tracing a model takes longer than all the rest of a conversion.
@@ -29,8 +28,8 @@ def parameter_shapes(
     kind = head_named(head).kind
     labelled = "num_labels" in {field.name for field in dataclasses.fields(kind)}
     model = kind(config, num_labels=num_labels) if labelled else kind(config)
-    params = jax.eval_shape(partial(init_params, model), jax.random.key(0))
-    return {k: leaf.shape for k, leaf in flatten_dict(params, sep="/").items()}
+    params = flatten_dict(abstract_params(model), sep="/")
+    return {path: leaf.shape for path, leaf in params.items()}
 
 
 def head_of(paths: Iterable[str], config: AlbertConfig) -> str:

@@ -1,5 +1,8 @@
 """The encoder as a whole: embeddings, E to H projection, layers, pooler."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
@@ -45,6 +48,11 @@ class AlbertOutput:
 def init_params(model: nn.Module, key: Key[Array, ""]) -> PyTree:
     """Fresh parameters of a model or head; no shape of them depends on a batch."""
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def abstract_params(model: nn.Module) -> PyTree:
+    """``init_params`` as ``jax.ShapeDtypeStruct``; allocates nothing."""
+    return jax.eval_shape(partial(init_params, model), jax.random.key(0))
 
 
 class AlbertModel(nn.Module):

@@ -2,21 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
-import jax
 from flax.traverse_util import flatten_dict
 
 from albert_jax.config import AlbertConfig
-from albert_jax.model.albert import init_params
+from albert_jax.model.albert import abstract_params
 from albert_jax.model.heads import AlbertForPreTraining
 
 
 def parameter_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:
     """Path of every parameter of ``AlbertForPreTraining`` -> shape; allocates none."""
-    model = AlbertForPreTraining(config)
-    params = jax.eval_shape(partial(init_params, model), jax.random.key(0))
-    leaves = flatten_dict(params, sep="/")
+    leaves = flatten_dict(abstract_params(AlbertForPreTraining(config)), sep="/")
     return {path: leaf.shape for path, leaf in leaves.items()}
 
 

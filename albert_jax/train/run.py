@@ -8,7 +8,6 @@ import subprocess
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from albert_jax.config import PretrainingExperiment, UserError
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
-from albert_jax.model.albert import init_params
+from albert_jax.model.albert import abstract_params
 from albert_jax.model.heads import AlbertForPreTraining
 
 EXPERIMENT = "experiment.json"
@@ -117,7 +116,7 @@ def load_run(
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-        jax.eval_shape(partial(init_params, model), jax.random.key(0)),
+        abstract_params(model),
     )
     with Checkpoints(
         folder / CHECKPOINTS,
