@@ -29,6 +29,8 @@ _PUBLIC = {
     "adamw": "albert_jax.train.optimizer",
     "pretrain": "albert_jax.train.pretrain",
     "load_run": "albert_jax.train.run",
+    "from_pretrained": "albert_jax.interop.pretrained",
+    "save_pretrained": "albert_jax.interop.pretrained",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -20,7 +20,6 @@ OFFICIAL_EXTRAS = {
 }
 # And what Hugging Face's config.json adds to that.
 HUGGING_FACE_EXTRAS = OFFICIAL_EXTRAS | {
-    "architectures": ["AlbertForMaskedLM"],
     "bos_token_id": 2,
     "classifier_dropout_prob": 0.1,
     "dtype": "float16",
@@ -44,7 +43,8 @@ def hugging_face(config: AlbertConfig, **changes) -> dict:
     fields = official(config) | HUGGING_FACE_EXTRAS | {"layer_norm_eps": 1e-12}
     act = {"gelu": "gelu_new", "gelu_erf": "gelu"}.get(config.hidden_act)
     act = act or config.hidden_act
-    return fields | {"model_type": "albert", "hidden_act": act} | changes
+    kind = {"model_type": "albert", "architectures": ["AlbertForMaskedLM"]}
+    return fields | kind | {"hidden_act": act} | changes
 
 
 def write(folder, fields, name="config.json"):

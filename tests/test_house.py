@@ -52,8 +52,10 @@ HOMES = {
     "tyro": ["cli.py"],
     "tensorboardX": ["train/metrics.py"],
     "wandb": ["train/metrics.py"],
-    "torch": [],
-    "tensorflow": [],
+    "huggingface_hub": ["interop/hub.py"],
+    "safetensors": ["interop/tensors.py"],
+    "torch": ["interop/tensors.py"],
+    "tensorflow": ["interop/tensors.py"],
     "beartype": [],
     "pandas": [],
 }
@@ -62,8 +64,10 @@ HOMES = {
 LATE = {
     "array_record",
     "grain",
+    "huggingface_hub",
     "matplotlib",
     "orbax",
+    "safetensors",
     "sentencepiece",
     "tensorflow_datasets",
 }

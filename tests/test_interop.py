@@ -14,10 +14,11 @@ from albert_jax.interop.hugging_face import (
     from_hugging_face,
     hugging_face_config,
     to_hugging_face,
+    with_prefix,
 )
 from albert_jax.interop.names import HEADS, exported_groups, leaves
-from albert_jax.interop.official import from_official
-from albert_jax.interop.parameters import parameter_shapes
+from albert_jax.interop.official import from_official, to_official
+from albert_jax.interop.parameters import head_in, parameter_shapes
 
 THEIRS = [name for name in HEADS if name != "AlbertForQuestionAnsweringWithBeam"]
 PLANS = {
@@ -366,8 +367,55 @@ def test_a_projection_is_not_dropped_unless_it_does_nothing():
 def test_a_classifier_is_not_made_up():
     config = tiny.config()
     state = to_hugging_face(random_params(config), config)
+    head = "AlbertForTokenClassification"
+    with pytest.raises(UserError, match="num_labels is not given, and there is no"):
+        from_hugging_face(state, config, head)
     with pytest.raises(UserError, match="tensor classifier.weight is missing"):
-        from_hugging_face(state, config, "AlbertForTokenClassification")
+        from_hugging_face(state, config, head, num_labels=3)
+    with pytest.raises(
+        UserError, match=r"classifier.weight has shape \[3, 16\].*needs \[2"
+    ):
+        labelled = to_hugging_face(random_params(config, head), config)
+        from_hugging_face(labelled, config, head, num_labels=2)
+
+
+def test_a_part_that_is_absent_is_drawn_only_from_a_key_and_said():
+    config, said = tiny.config(), []
+    params = random_params(config)
+    state = to_hugging_face(params, config)
+    head = "AlbertForSequenceClassification"
+    draw = partial(from_hugging_face, state, config, head, num_labels=5)
+    one, two, other = (
+        draw(key=jax.random.key(seed), report=said.append) for seed in (0, 0, 1)
+    )
+    assert_same(one, two)
+    assert_same(one["albert"], params["albert"])
+    assert one["classifier"]["kernel"].shape == (16, 5)
+    assert not np.array_equal(
+        one["classifier"]["kernel"], other["classifier"]["kernel"]
+    )
+    assert "classifier/kernel, classifier/bias of AlbertForSequence" in said[1]
+    assert "drawn afresh" in said[1]
+    # What is there in part is not whole, and the encoder is never drawn.
+    del state["albert.pooler.bias"]
+    with pytest.raises(UserError, match="tensor albert.pooler.bias is missing"):
+        draw(key=jax.random.key(0), report=said.append)
+    with pytest.raises(UserError, match=r"embeddings/embedding \[50, 12\]"):
+        from_hugging_face({}, config, head, num_labels=5, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("form", ["hugging_face", "official"])
+@pytest.mark.parametrize("head", THEIRS)
+def test_a_head_is_known_by_its_tensors(head, form):
+    config = tiny.config()
+    params = random_params(config, head)
+    export = {"hugging_face": to_hugging_face, "official": to_official}[form]
+    names = export(params, config)
+    if head == "AlbertModel" and form == "hugging_face":
+        names = with_prefix(names)
+    # Nothing but the shape of its output tells a choice from a sequence.
+    same = {"AlbertForMultipleChoice": "AlbertForSequenceClassification"}
+    assert head_in(names, form) == same.get(head, head)
 
 
 def test_a_head_that_is_not_there():

@@ -377,3 +377,12 @@ def test_a_row_that_sees_nothing_is_not_nan():
         {"params": params}, ids, jnp.zeros_like(ids)
     )
     assert jnp.isfinite(output.prediction_logits).all()
+
+
+def test_rows_may_come_as_numpy_arrays():
+    config = tiny.config()
+    model = AlbertForPreTraining(config)
+    batch = {k: v for k, v in tiny.batch().items() if k in MODEL_INPUTS}
+    variables = model.init(jax.random.key(0), **batch)
+    given = model.apply(variables, **jax.tree.map(np.asarray, batch))
+    jax.tree.map(np.testing.assert_array_equal, given, model.apply(variables, **batch))

@@ -50,6 +50,14 @@ OFFICIAL_DEFAULTS = {
     "initializer_range": 0.02,
 }
 
+# In a ``config.json`` that we wrote: what Hugging Face's fields cannot say of a model
+# whose layers were copied into groups of their own.
+OWN = "albert_jax"
+OWN_FIELDS = ("share", "num_hidden_groups", "project_equal_sizes")
+
+# What else is read of a file, here or in ``interop``.
+_READ_TOO = {OWN, "model_type", "architectures"}
+
 _RELEASED_V1 = {f"albert-{size}-v1" for size in ("base", "large", "xlarge", "xxlarge")}
 _RELEASED_XLARGE = {"albert-xlarge-v1", "albert-xlarge-v2"}
 
@@ -58,16 +66,18 @@ def read(
     path: Path, name: str | None, report: Report, overrides: Mapping[str, Any]
 ) -> AlbertConfig:
     """What ``AlbertConfig.from_json`` does."""
+    fields = {f.name: f.default for f in dataclasses.fields(AlbertConfig)}
+    for field in overrides.keys() - fields.keys():
+        raise UserError(f"AlbertConfig has no field {field!r}{nearest(field, fields)}")
     values = _load(path)
     foreign = "model_type" in values
-    fields = {f.name: f.default for f in dataclasses.fields(AlbertConfig)}
     if foreign:
         # Its "dtype", for one, is what the tensors are stored in.
         theirs = {*OFFICIAL_DEFAULTS, "vocab_size", "hidden_act", "layer_norm_eps"}
         fields = {name: fields[name] for name in fields if name in theirs}
     _refuse_misspellings(path, values, fields)
-    ignored = sorted(values.keys() - fields.keys() - {"model_type"})
-    if ignored:
+    ignored = sorted(values.keys() - fields.keys() - _READ_TOO)
+    if ignored and OWN not in values:
         report(f"{path}: ignored {', '.join(ignored)}, which change nothing computed")
 
     known = {key: value for key, value in values.items() if key in fields}
@@ -83,10 +93,13 @@ def read(
     for key, value in known.items():
         known[key] = _typed(path, key, value, fields[key])
     if foreign:
-        name = (name or path.resolve().parent.name).rsplit("/", 1)[-1]
-        _correct_released(path, name, known, report, overrides)
         # Hugging Face projects from E to H even where they are equal.
         known["project_equal_sizes"] = known["embedding_size"] == known["hidden_size"]
+    if foreign and OWN in values:
+        known |= _own(path, values[OWN])
+    elif foreign:
+        name = (name or path.resolve().parent.name).rsplit("/", 1)[-1]
+        _correct_released(path, name, known, report, overrides)
     try:
         return AlbertConfig(**(known | dict(overrides)))
     except UserError as error:
@@ -163,6 +176,16 @@ def _typed(path: Path, name: str, value: Any, default: Any) -> Any:
             + expected.get(kind, "a string")
         )
     return value
+
+
+def _own(path: Path, values: Any) -> dict[str, Any]:
+    """The fields that we added to Hugging Face's file."""
+    if not isinstance(values, dict) or values.keys() != set(OWN_FIELDS):
+        raise UserError(
+            f"{path}: {OWN} is {values!r}, but it must hold {', '.join(OWN_FIELDS)}"
+        )
+    fields = {field.name: field.default for field in dataclasses.fields(AlbertConfig)}
+    return {key: _typed(path, key, value, fields[key]) for key, value in values.items()}
 
 
 def _correct_released(

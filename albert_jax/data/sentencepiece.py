@@ -27,6 +27,8 @@ _JOINING = frozenset("abcdefghijklmnopqrstuvwxyz") | _PUNCTUATION
 class SentencePieceTokenizer(Tokenizer):
     """A unigram model; text goes through ``normalize`` first."""
 
+    FILE = "spiece.model"
+    HUGGING_FACE = "AlbertTokenizer"
     SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 
     def __init__(

@@ -27,6 +27,10 @@ class Tokenizer(ABC):
     Values can be pickled and do not need the file again.
     """
 
+    FILE: str
+    """What Hugging Face calls the vocabulary's file."""
+    HUGGING_FACE: str
+    """Its class for such a vocabulary."""
     SPECIALS: tuple[str, str, str, str, str]
     """The pieces for padding, unknown text, [CLS], [SEP] and [MASK]."""
 
@@ -34,6 +38,8 @@ class Tokenizer(ABC):
         self, vocabulary: bytes, path: str | Path, special_tokens_in_text: bool = False
     ) -> None:
         self.path = str(path)
+        self.vocabulary = vocabulary
+        """The bytes of the file."""
         self.special_tokens_in_text = special_tokens_in_text
         self.fingerprint = hashlib.sha256(vocabulary).hexdigest()
         missing = [piece for piece in self.SPECIALS if piece not in self._ids]

@@ -29,6 +29,8 @@ class WordPieceTokenizer(Tokenizer):
     clean text, each Chinese character a word, no accents, lower case, words split at
     punctuation, then the longest pieces from the left."""
 
+    FILE = "vocab.txt"
+    HUGGING_FACE = "BertTokenizer"
     SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
     def __init__(

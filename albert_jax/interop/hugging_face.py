@@ -2,20 +2,21 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, UserError
-from albert_jax.config.files import OFFICIAL_DEFAULTS, TO_HUGGING_FACE
+from albert_jax.config.files import OFFICIAL_DEFAULTS, OWN, OWN_FIELDS, TO_HUGGING_FACE
 from albert_jax.interop.names import PROJECTION, exported_groups, head_named, leaves
-from albert_jax.interop.parameters import collect, head_of, parameter_shapes
+from albert_jax.interop.parameters import Report, collect, distribute, head_of
 
 # A buffer of 0, 1, 2, ... that old state dicts hold; it is no parameter.
-_POSITION_IDS = ("albert.embeddings.position_ids", "embeddings.position_ids")
+_POSITION_IDS = "albert.embeddings.position_ids"
 
 
 def from_hugging_face(
@@ -23,71 +24,101 @@ def from_hugging_face(
     config: AlbertConfig,
     head: str,
     *,
-    report: Callable[[str], None] = warnings.warn,
+    num_labels: int | None = None,
+    key: jax.Array | None = None,
+    report: Report = warnings.warn,
 ) -> PyTree:
     """The parameters of a head of ours, float32, out of Hugging Face's tensors.
 
     Args:
-      state_dict: name -> array, of the head itself or, for ``AlbertModel``, of any.
+      state_dict: name -> array, of this head or of any other.
       config: of the model; ``AlbertConfig.from_json`` reads theirs.
       head: the class's name, ``"AlbertForMaskedLM"``.
-      report: told which tensors belong to other heads, or were of another type.
+      num_labels: as many as the tensors have, unless there is no classifier.
+      key: draws what the head has and the tensors, as a whole, have not, the classifier
+        of a pretrained model for example; without, that is an error.
+      report: told what was drawn, which tensors belong to other heads, and which were
+        of another type.
 
     Raises:
       UserError: a tensor is missing, has no place, has the wrong shape, or differs from
         one that it should be a copy of.
     """
-    tensors = {name: np.asarray(value) for name, value in state_dict.items()}
-    for name in _POSITION_IDS:
-        if tensors.pop(name, None) is not None:
-            report(f"{name} is no parameter: ignored")
+    tensors = with_prefix(state_dict)
+    if tensors.pop(_POSITION_IDS, None) is not None:
+        report(f"{_POSITION_IDS} is no parameter: ignored")
     if head == "AlbertModel":
         tensors = {k.removeprefix("albert."): v for k, v in tensors.items()}
     if not config.has_projection:
         tensors = _without_identity(tensors, config, head)
-    labels = len(tensors.get("classifier.bias", [0]))
-    return collect(tensors, config, head, "hugging_face", labels, report)
+    return collect(
+        tensors,
+        config,
+        head,
+        "hugging_face",
+        num_labels=num_labels,
+        key=key,
+        report=report,
+    )
 
 
-def to_hugging_face(params: PyTree, config: AlbertConfig) -> dict[str, np.ndarray]:
-    """The state dict that ``transformers`` loads, tied tensors included.
+def with_prefix(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors, the encoder's named ``albert.*`` even where it stands alone."""
+    encoder = ("embeddings.", "encoder.", "pooler.")
+    return {
+        f"albert.{name}" if name.startswith(encoder) else name: np.asarray(value)
+        for name, value in state_dict.items()
+    }
+
+
+def to_hugging_face(
+    params: PyTree, config: AlbertConfig, *, tied: bool = True
+) -> dict[str, np.ndarray]:
+    """The state dict that ``transformers`` loads.
 
     The head follows from the parameters. Layers that share only a part, or nothing, are
     copied into groups of their own; where E = H and nothing projects, the projection
     that Hugging Face has anyway is the identity. ``hugging_face_config`` goes with it.
 
+    Args:
+      tied: whether to have tied tensors under both of their names, as a state dict in
+        memory; a file holds them once.
+
     Raises:
       UserError: the parameters are of no head that Hugging Face has, or of another
         configuration.
     """
-    flat = {k: np.asarray(v) for k, v in flatten_dict(params, sep="/").items()}
-    head = head_of(flat, config)
-    names = leaves(config, head, "hugging_face")
-    shapes = parameter_shapes(config, head, len(flat.get("classifier/bias", [0])))
-    exported = {}
-    for path, leaf in names.items():
-        value = flat[path]
-        if value.shape != shapes[path]:
-            raise UserError(
-                f"{path} has shape {list(value.shape)}, but in {head} of this "
-                f"configuration it has {list(shapes[path])}"
-            )
-        value = np.ascontiguousarray(value.T if leaf.transposed else value)
-        exported |= dict.fromkeys(leaf.names + leaf.tied, value)
+    head = head_of(flatten_dict(params, sep="/"), config)
+    exported = distribute(params, config, head, "hugging_face")
+    if tied:
+        for leaf in leaves(config, head, "hugging_face").values():
+            exported |= dict.fromkeys(leaf.tied, exported[leaf.names[0]])
     return exported if config.has_projection else exported | _identity(config, head)
 
 
-def hugging_face_config(config: AlbertConfig, head: str) -> dict[str, Any]:
-    """What ``config.json`` says of a model that ``to_hugging_face`` exported."""
+def hugging_face_config(
+    config: AlbertConfig, head: str, num_labels: int | None = None
+) -> dict[str, Any]:
+    """What ``config.json`` says of a model that ``to_hugging_face`` exported.
+
+    ``albert_jax`` in it keeps what the export unrolls, so that we read back the model
+    that was written; others pass it over.
+    """
     own = dataclasses.asdict(config)
-    return {name: own[name] for name in OFFICIAL_DEFAULTS} | {
+    written = {name: own[name] for name in OFFICIAL_DEFAULTS} | {
         "architectures": [head_named(head).kind.__name__],
         "model_type": "albert",
         "vocab_size": config.vocab_size,
         "num_hidden_groups": len(exported_groups(config)),
         "hidden_act": TO_HUGGING_FACE[config.hidden_act],
         "layer_norm_eps": config.layer_norm_eps,
+        OWN: {name: own[name] for name in OWN_FIELDS},
     }
+    if num_labels is not None:
+        names = {i: f"LABEL_{i}" for i in range(num_labels)}
+        written["id2label"] = names
+        written["label2id"] = {name: i for i, name in names.items()}
+    return written
 
 
 def _identity(config: AlbertConfig, head: str) -> dict[str, np.ndarray]:

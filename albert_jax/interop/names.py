@@ -6,7 +6,7 @@ feed-forward sub-blocks, ``{g}`` and ``{j}`` the group and the block inside it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from flax import linen as nn
@@ -182,23 +182,39 @@ TIED_EMBEDDINGS = "predictions.decoder.weight"
 
 @dataclass(frozen=True)
 class Head:
-    """A model of ours, and the rows that it has beside the encoder's."""
+    """A model of ours, and what it has beside the encoder: each part there or not."""
 
     kind: type[nn.Module]
-    rows: tuple[Row, ...]
+    parts: tuple[tuple[Row, ...], ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Those of all parts."""
+        return sum(self.parts, ())
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the model must be told how many labels there are."""
+        return "num_labels" in {field.name for field in fields(self.kind)}
+
+    def model(self, config: AlbertConfig, num_labels: int | None = None) -> nn.Module:
+        """The model; ``num_labels`` matters only where ``has_labels``."""
+        if self.has_labels:
+            return self.kind(config, num_labels=num_labels)
+        return self.kind(config)
 
 
 HEADS = {
     head.kind.__name__: head
     for head in (
-        Head(AlbertModel, POOLER),
-        Head(AlbertForPreTraining, POOLER + PREDICTIONS + SENTENCE_ORDER),
-        Head(AlbertForMaskedLM, PREDICTIONS),
-        Head(AlbertForSequenceClassification, POOLER + CLASSIFIER),
-        Head(AlbertForTokenClassification, CLASSIFIER),
-        Head(AlbertForMultipleChoice, POOLER + CLASSIFIER),
-        Head(AlbertForQuestionAnswering, SPAN),
-        Head(AlbertForQuestionAnsweringWithBeam, BEAM),
+        Head(AlbertModel, (POOLER,)),
+        Head(AlbertForPreTraining, (POOLER, PREDICTIONS, SENTENCE_ORDER)),
+        Head(AlbertForMaskedLM, (PREDICTIONS,)),
+        Head(AlbertForSequenceClassification, (POOLER, CLASSIFIER)),
+        Head(AlbertForTokenClassification, (CLASSIFIER,)),
+        Head(AlbertForMultipleChoice, (POOLER, CLASSIFIER)),
+        Head(AlbertForQuestionAnswering, (SPAN,)),
+        Head(AlbertForQuestionAnsweringWithBeam, (BEAM,)),
     )
 }
 
@@ -261,29 +277,34 @@ def leaves(config: AlbertConfig, head: str, form: Form) -> dict[str, Leaf]:
     for row, numbers in _rows(config, head):
         if getattr(row, form) is None:
             raise UserError(f"Hugging Face has no head like {head}, so no names for it")
-        for leaf in _expand(row, numbers, form):
-            if head == "AlbertModel":
-                leaf = _unprefixed(leaf)
+        for leaf in _expand(row, numbers, form, head):
             copies = found[leaf.ours].names if leaf.ours in found else ()
             found[leaf.ours] = replace(leaf, names=copies + leaf.names)
-    if form == "hugging_face" and set(PREDICTIONS) <= set(head_named(head).rows):
+    if form == "hugging_face" and PREDICTIONS in head_named(head).parts:
         path = f"{EMBEDDINGS[0].ours}/embedding"
         found[path] = replace(found[path], tied=(TIED_EMBEDDINGS,))
     return found
 
 
-def names_of_heads(form: Form) -> dict[str, str]:
-    """Every name that some head has beside the encoder -> our path for it."""
-    rows = {row for head in HEADS.values() for row in head.rows if getattr(row, form)}
+def parts(head: str, form: Form) -> list[dict[str, Leaf]]:
+    """Those of ``leaves`` that are not the encoder's, part by part."""
+    return [
+        {leaf.ours: leaf for row in part for leaf in _expand(row, {}, form, head)}
+        for part in head_named(head).parts
+        if all(getattr(row, form) is not None for row in part)
+    ]
+
+
+def names_of_parts(form: Form) -> set[str]:
+    """Every name that some head has beside the encoder."""
     found = {
-        name: leaf.ours
-        for row in rows
-        for leaf in _expand(row, {}, form)
+        name
+        for head in HEADS
+        for part in parts(head, form)
+        for leaf in part.values()
         for name in leaf.names + leaf.tied
     }
-    if form == "hugging_face":
-        found[TIED_EMBEDDINGS] = f"{EMBEDDINGS[0].ours}/embedding"
-    return found
+    return found | ({TIED_EMBEDDINGS} if form == "hugging_face" else set())
 
 
 def _rows(config: AlbertConfig, head: str) -> Iterator[tuple[Row, dict[str, int]]]:
@@ -297,19 +318,20 @@ def _rows(config: AlbertConfig, head: str) -> Iterator[tuple[Row, dict[str, int]
     yield from ((row, {}) for row in own)
 
 
-def _expand(row: Row, numbers: dict[str, int], form: Form) -> Iterator[Leaf]:
+def _expand(row: Row, numbers: dict[str, int], form: Form, head: str) -> Iterator[Leaf]:
     """The leaves of a module."""
     joint, which = {"hugging_face": (".", 1), "official": ("/", 2)}[form]
     for names in row.kind.leaves:
         ours, theirs = names[0], names[which]
         tied = row.tied if form == "hugging_face" else None
         parts = getattr(row, form).format(**numbers), theirs
-        yield Leaf(
+        leaf = Leaf(
             ours=f"{row.ours.format(**numbers)}/{ours}",
             names=(joint.join(filter(None, parts)),),
             tied=(f"{tied}{joint}{theirs}",) if tied else (),
             transposed=ours == "kernel" and getattr(row.kind, f"{form}_transposed"),
         )
+        yield _unprefixed(leaf) if head == "AlbertModel" else leaf
 
 
 def _unprefixed(leaf: Leaf) -> Leaf:

@@ -1,9 +1,9 @@
-"""Named tensors -> the parameters of a head, all of them or an error that names one."""
+"""Named tensors <-> a head's parameters: all of them, or an error that names one."""
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import cache
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
@@ -15,21 +15,22 @@ from albert_jax.interop.names import (
     Leaf,
     head_named,
     leaves,
-    names_of_heads,
+    names_of_parts,
+    parts,
 )
-from albert_jax.model.albert import abstract_params
+from albert_jax.model.albert import abstract_params, init_params
+
+Report = Callable[[str], None]
 
 
 @cache  # Tracing a model takes longer than all the rest of a conversion.
 def parameter_shapes(
-    config: AlbertConfig, head: str, num_labels: int
+    config: AlbertConfig, head: str, num_labels: int | None = None
 ) -> dict[str, tuple[int, ...]]:
     """Path of every parameter of a head -> shape; allocates none."""
-    kind = head_named(head).kind
-    labelled = "num_labels" in {field.name for field in dataclasses.fields(kind)}
-    model = kind(config, num_labels=num_labels) if labelled else kind(config)
-    params = flatten_dict(abstract_params(model), sep="/")
-    return {path: leaf.shape for path, leaf in params.items()}
+    params = abstract_params(head_named(head).model(config, num_labels))
+    flat = flatten_dict(params, sep="/")
+    return {path: leaf.shape for path, leaf in flat.items()}
 
 
 def head_of(paths: Iterable[str], config: AlbertConfig) -> str:
@@ -54,28 +55,57 @@ def head_of(paths: Iterable[str], config: AlbertConfig) -> str:
     )
 
 
+def head_in(names: Container[str], form: Form) -> str:
+    """The head with the most parts of which tensors with these names have all.
+
+    ``AlbertModel`` where they have no head's; sequence classification, which has the
+    same parts as multiple choice.
+    """
+
+    def complete(head: str) -> bool:
+        return bool(parts(head, form)) and all(
+            any(name in names for name in leaf.names + leaf.tied)
+            for part in parts(head, form)
+            for leaf in part.values()
+        )
+
+    others = [head for head in HEADS if head != "AlbertModel" and complete(head)]
+    return max(others, key=lambda h: len(HEADS[h].parts), default="AlbertModel")
+
+
 def collect(
     tensors: Mapping[str, np.ndarray],
     config: AlbertConfig,
     head: str,
     form: Form,
-    num_labels: int,
-    report: Callable[[str], None],
+    *,
+    num_labels: int | None,
+    key: jax.Array | None,
+    report: Report,
 ) -> PyTree:
     """The parameters of a head, float32, out of tensors with the names of a form.
 
+    Args:
+      num_labels: of a head that has labels; None: as many as its tensors have.
+      key: draws the parts of the head of which there is no tensor at all, which is
+        said; None: they are missing.
+
     Raises:
       UserError: a tensor is missing, has no place, has the wrong shape, or differs from
-        one that it should be a copy of.
+        one that it should be a copy of; nobody says how many labels there are.
     """
     wanted = leaves(config, head, form)
+    drawn = _absent_parts(tensors, head, form) if key is not None else {}
+    if head_named(head).has_labels and num_labels is None:
+        num_labels = _labels_in(tensors, wanted["classifier/bias"])
     shapes = parameter_shapes(config, head, num_labels)
+    wanted = {path: leaf for path, leaf in wanted.items() if path not in drawn}
     placed = {name for leaf in wanted.values() for name in leaf.names + leaf.tied}
     rest = tensors.keys() - placed
     for path, leaf in wanted.items():
         _refuse_missing(tensors, leaf, f"{path} {list(shapes[path])} of {head}", rest)
 
-    elsewhere = sorted(rest & names_of_heads(form).keys())
+    elsewhere = sorted(rest & names_of_parts(form))
     for name in sorted(rest.difference(elsewhere)):
         raise UserError(
             f"tensor {name} {list(tensors[name].shape)} has no place in {head} of this "
@@ -91,7 +121,57 @@ def collect(
     types = {str(tensors[name].dtype) for name in placed & tensors.keys()}
     if other := sorted(types - {"float32"}):
         report(f"tensors of type {', '.join(other)} are float32 now")
+    if drawn:
+        fresh = init_params(head_named(head).model(config, num_labels), key)
+        fresh = flatten_dict(fresh, sep="/")
+        found |= {path: np.asarray(fresh[path]) for path in drawn}
+        report(f"{', '.join(drawn)} of {head} are drawn afresh: nothing holds them yet")
     return unflatten_dict(found, sep="/")
+
+
+def distribute(
+    params: PyTree, config: AlbertConfig, head: str, form: Form
+) -> dict[str, np.ndarray]:
+    """The other way: tensors by the names of a form, copies included, tied ones not.
+
+    Raises:
+      UserError: the parameters are of another configuration, or the form has no names
+        for such a head.
+    """
+    flat = {k: np.asarray(v) for k, v in flatten_dict(params, sep="/").items()}
+    shapes = parameter_shapes(config, head, len(flat.get("classifier/bias", [0])))
+    tensors = {}
+    for path, leaf in leaves(config, head, form).items():
+        value = flat[path]
+        if value.shape != shapes[path]:
+            raise UserError(
+                f"{path} has shape {list(value.shape)}, but in {head} of this "
+                f"configuration it has {list(shapes[path])}"
+            )
+        value = np.ascontiguousarray(value.T if leaf.transposed else value)
+        tensors |= dict.fromkeys(leaf.names, value)
+    return tensors
+
+
+def _absent_parts(
+    tensors: Mapping[str, np.ndarray], head: str, form: Form
+) -> dict[str, Leaf]:
+    """The parameters of those parts of a head of which no tensor is there."""
+    absent = {}
+    for part in parts(head, form):
+        names = {name for leaf in part.values() for name in leaf.names + leaf.tied}
+        if not names & tensors.keys():
+            absent |= part
+    return absent
+
+
+def _labels_in(tensors: Mapping[str, np.ndarray], classifier_bias: Leaf) -> int:
+    (name,) = classifier_bias.names
+    if name not in tensors:
+        raise UserError(
+            "num_labels is not given, and there is no classifier that would tell it"
+        )
+    return len(tensors[name])
 
 
 def _refuse_missing(

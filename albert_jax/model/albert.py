@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -12,8 +13,10 @@ from albert_jax.config import AlbertConfig
 from albert_jax.model.encoder import Encoder, Probe
 from albert_jax.model.layers import Embeddings, attention_bias, dense
 
+# What callers give: on a device, or still on its way there.
+Input = Array | np.ndarray
 # What heads hand on to AlbertModel by name, without looking at it.
-ModelOption = Array | bool | Probe | None
+ModelOption = Input | bool | Probe | None
 
 
 @struct.dataclass
@@ -77,12 +80,12 @@ class AlbertModel(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "b t"],
-        attention_mask: Bool[Array, "b t"] | Int[Array, "b t"] | None = None,
-        token_type_ids: Int[Array, "b t"] | None = None,
-        position_ids: Int[Array, "b t"] | None = None,
-        segment_ids: Int[Array, "b t"] | None = None,
-        cls_positions: Int[Array, "b c"] | None = None,
+        input_ids: Int[Input, "b t"],
+        attention_mask: Bool[Input, "b t"] | Int[Input, "b t"] | None = None,
+        token_type_ids: Int[Input, "b t"] | None = None,
+        position_ids: Int[Input, "b t"] | None = None,
+        segment_ids: Int[Input, "b t"] | None = None,
+        cls_positions: Int[Input, "b c"] | None = None,
         *,
         deterministic: bool = True,
         output_hidden_states: bool = False,
@@ -104,6 +107,10 @@ class AlbertModel(nn.Module):
           output_attentions: also return every block's attention probabilities.
           probe: ``(input, output, attention) -> values`` to keep of every block.
         """
+        given = input_ids, attention_mask, token_type_ids, position_ids, segment_ids
+        input_ids, attention_mask, token_type_ids, position_ids, segment_ids = (
+            x if x is None else jnp.asarray(x) for x in given
+        )
         if attention_mask is None:
             attention_mask = jnp.ones_like(input_ids)
         if token_type_ids is None:
@@ -135,7 +142,7 @@ class AlbertModel(nn.Module):
         return AlbertOutput(last, pooled, **kept)
 
     def _pool(
-        self, hidden: Float[Array, "b t h"], positions: Int[Array, "b c"] | None
+        self, hidden: Float[Array, "b t h"], positions: Int[Input, "b c"] | None
     ) -> Float[Array, "b h"] | Float[Array, "b c h"]:
         if positions is None:
             first = hidden[:, 0]

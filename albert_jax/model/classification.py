@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Bool, Int, PyTree
 
 from albert_jax.config import AlbertConfig
-from albert_jax.model.albert import AlbertModel, ModelOption
+from albert_jax.model.albert import AlbertModel, Input, ModelOption
 
 
 @struct.dataclass
@@ -51,8 +51,8 @@ class AlbertForSequenceClassification(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "b t"],
-        *inputs: Array,
+        input_ids: Int[Input, "b t"],
+        *inputs: Input,
         deterministic: bool = True,
         **options: ModelOption,
     ) -> ClassifierOutput:
@@ -77,8 +77,8 @@ class AlbertForTokenClassification(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "b t"],
-        *inputs: Array,
+        input_ids: Int[Input, "b t"],
+        *inputs: Input,
         deterministic: bool = True,
         **options: ModelOption,
     ) -> ClassifierOutput:
@@ -106,10 +106,10 @@ class AlbertForMultipleChoice(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "*c t"],
-        attention_mask: Bool[Array, "*c t"] | Int[Array, "*c t"] | None = None,
-        token_type_ids: Int[Array, "*c t"] | None = None,
-        position_ids: Int[Array, "*c t"] | None = None,
+        input_ids: Int[Input, "*c t"],
+        attention_mask: Bool[Input, "*c t"] | Int[Input, "*c t"] | None = None,
+        token_type_ids: Int[Input, "*c t"] | None = None,
+        position_ids: Int[Input, "*c t"] | None = None,
         *,
         deterministic: bool = True,
         **options: ModelOption,

@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
 from albert_jax.config import AlbertConfig
-from albert_jax.model.albert import AlbertModel, ModelOption
+from albert_jax.model.albert import AlbertModel, Input, ModelOption
 from albert_jax.model.layers import ACTIVATIONS, dense, initializer, layer_norm
 
 
@@ -43,7 +43,7 @@ class MaskedLMOutput:
 
 
 def gather(
-    hidden: Float[Array, "b t h"], positions: Int[Array, "b p"] | None
+    hidden: Float[Array, "b t h"], positions: Int[Input, "b p"] | None
 ) -> Float[Array, "b p h"]:
     """The hidden states at ``positions``; all of them where none are given."""
     if positions is None:
@@ -85,9 +85,9 @@ class AlbertForPreTraining(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "b t"],
-        *inputs: Array,
-        masked_positions: Int[Array, "b p"] | None = None,
+        input_ids: Int[Input, "b t"],
+        *inputs: Input,
+        masked_positions: Int[Input, "b p"] | None = None,
         **options: ModelOption,
     ) -> AlbertForPreTrainingOutput:
         """Takes what ``AlbertModel`` takes, and where to predict.
@@ -116,9 +116,9 @@ class AlbertForMaskedLM(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "b t"],
-        *inputs: Array,
-        masked_positions: Int[Array, "b p"] | None = None,
+        input_ids: Int[Input, "b t"],
+        *inputs: Input,
+        masked_positions: Int[Input, "b p"] | None = None,
         **options: ModelOption,
     ) -> MaskedLMOutput:
         """Takes what ``AlbertForPreTraining`` takes."""

@@ -7,7 +7,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from albert_jax.config import AlbertConfig
-from albert_jax.model.albert import AlbertModel, ModelOption
+from albert_jax.model.albert import AlbertModel, Input, ModelOption
 from albert_jax.model.classification import output_layer
 from albert_jax.model.layers import initializer
 
@@ -72,8 +72,8 @@ class AlbertForQuestionAnswering(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "b t"],
-        *inputs: Array,
+        input_ids: Int[Input, "b t"],
+        *inputs: Input,
         **options: ModelOption,
     ) -> QuestionAnsweringOutput:
         """Takes what ``AlbertModel`` takes."""
@@ -158,10 +158,10 @@ class AlbertForQuestionAnsweringWithBeam(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "b t"],
-        *inputs: Array,
-        start_positions: Int[Array, "b"] | None = None,
-        p_mask: Bool[Array, "b t"] | Int[Array, "b t"] | None = None,
+        input_ids: Int[Input, "b t"],
+        *inputs: Input,
+        start_positions: Int[Input, "b"] | None = None,
+        p_mask: Bool[Input, "b t"] | Int[Input, "b t"] | None = None,
         deterministic: bool = True,
         **options: ModelOption,
     ) -> BeamQuestionAnsweringOutput:
@@ -178,8 +178,9 @@ class AlbertForQuestionAnsweringWithBeam(nn.Module):
         """
         output = self.albert(input_ids, *inputs, deterministic=deterministic, **options)
         hidden = output.last_hidden_state.astype(jnp.float32)
-        forbidden = jnp.zeros(input_ids.shape, bool) if p_mask is None else p_mask
-        forbidden = forbidden.astype(bool)
+        if p_mask is None:
+            p_mask = jnp.zeros(input_ids.shape)
+        forbidden = jnp.asarray(p_mask, bool)
         start_logits = jnp.where(forbidden, NO_ANSWER, self.start_logits(hidden))
         cls_logits = self.answer_class(hidden, start_logits, deterministic)
         if start_positions is not None:
@@ -194,7 +195,7 @@ class AlbertForQuestionAnsweringWithBeam(nn.Module):
     def _ends(
         self,
         hidden: Float[Array, "b t h"],
-        starts: Int[Array, "b k"],
+        starts: Int[Input, "b k"],
         forbidden: Bool[Array, "b t"],
     ) -> Float[Array, "b k t"]:
         states = jnp.take_along_axis(hidden, starts[..., None], axis=1)

@@ -15,7 +15,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from albert_jax.config import PretrainingExperiment, UserError
+from albert_jax.config import AlbertConfig, PretrainingExperiment, UserError
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
@@ -97,12 +97,15 @@ def read_experiment(folder: Path) -> dict[str, Any]:
 
 
 def load_run(
-    folder: str | Path, report: Callable[[str], None] = warnings.warn
+    folder: str | Path,
+    report: Callable[[str], None] = warnings.warn,
+    **overrides: Any,
 ) -> tuple[nn.Module, PyTree, Tokenizer]:
     """The model of a run, its variables at the newest checkpoint, and its tokenizer.
 
     Args:
       report: hears of checkpoints that were skipped because they are damaged.
+      **overrides: fields of the model's configuration that hold whatever the run says.
 
     Raises:
       UserError: not a run, or no usable checkpoint.
@@ -112,7 +115,8 @@ def load_run(
     folder = Path(folder)
     record = read_experiment(folder)
     experiment = from_dict(PretrainingExperiment, record["experiment"])
-    model = AlbertForPreTraining(experiment.model)
+    config = from_dict(AlbertConfig, to_dict(experiment.model) | overrides)
+    model = AlbertForPreTraining(config)
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),

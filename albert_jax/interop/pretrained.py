@@ -1,0 +1,273 @@
+"""Any ALBERT, out of whatever holds it, and into what others read."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+from jaxtyping import PyTree
+
+from albert_jax.config import AlbertConfig, UserError, nearest
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.interop import hub, tensors
+from albert_jax.interop.hugging_face import (
+    from_hugging_face,
+    hugging_face_config,
+    to_hugging_face,
+    with_prefix,
+)
+from albert_jax.interop.names import HEADS, Form, head_named
+from albert_jax.interop.official import (
+    from_official,
+    official_config,
+    to_official,
+    without_prefix,
+)
+from albert_jax.interop.parameters import Report, head_in
+from albert_jax.train.run import EXPERIMENT, load_run
+
+_CONFIGS = {
+    "hugging_face": ("config.json",),
+    "official": ("albert_config.json", "assets/albert_config.json", "config.json"),
+}
+_VOCABULARIES = ("*.model", "vocab*.txt", "assets/*.model", "assets/vocab*.txt")
+# As the official releases are called, and TF-Hub's.
+_CHECKPOINTS = ("*.index", "variables/*.index")
+_RELEASED_CHECKPOINT = "model.ckpt-best"
+
+
+class Pretrained(NamedTuple):
+    """A model that has learned something; ``tokenizer`` is None without vocabulary."""
+
+    model: nn.Module
+    variables: PyTree
+    tokenizer: Tokenizer | None
+
+
+def from_pretrained(
+    source: str | Path,
+    head: str | None = None,
+    *,
+    num_labels: int | None = None,
+    vocabulary: str | Path | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+    report: Report = warnings.warn,
+    **overrides: Any,
+) -> Pretrained:
+    """A model, its variables in float32, and its tokenizer.
+
+    Args:
+      source: a folder: a run's, one with Hugging Face's files, or with an official
+        TensorFlow checkpoint or TF-Hub module; the prefix of an official checkpoint,
+        ``albert_base/model.ckpt-best``; or a name on the Hugging Face hub,
+        ``albert-base-v2`` (needs the ``hub`` extra).
+      head: the class, ``"AlbertForMaskedLM"``; by default what the source says. A part
+        of it for which the source has no tensor, such as a new classifier, is drawn
+        from ``seed``, and that is said.
+      num_labels: of a classifier that is drawn.
+      vocabulary: a ``.model`` or ``vocab.txt`` that holds whatever the source has.
+      revision: branch, tag or commit on the hub.
+      report: told, line by line, what was ignored, corrected or drawn.
+      **overrides: fields of the configuration that hold whatever the source says.
+
+    Raises:
+      UserError: there is no such source; it lacks a configuration, weights or single
+        tensors; or these, or the vocabulary, do not fit each other.
+    """
+    if head is not None:
+        head_named(head)
+    path, name = _locate(str(source), revision)
+    drawing = {
+        "num_labels": num_labels,
+        # What the source says that it holds must be there.
+        "key": None if head is None else jax.random.key(seed),
+        "report": report,
+    }
+    if (path / EXPERIMENT).is_file():
+        model, variables, tokenizer = load_run(path, report, **overrides)
+        config, params = model.config, variables["params"]
+        if head and head != type(model).__name__:
+            params = from_official(to_official(params, config), config, head, **drawing)
+        head = head or type(model).__name__
+    else:
+        folder = path if path.is_dir() else path.parent
+        form, found = _read_weights(path)
+        config = _read_config(folder, form, name, report, overrides)
+        if form == "hugging_face":
+            head = head or _architecture(folder, report)
+            head = head or head_in(with_prefix(found), form)
+            params = from_hugging_face(found, config, head, **drawing)
+        else:
+            head = head or head_in(without_prefix(found), form)
+            params = from_official(found, config, head, **drawing)
+        tokenizer = _read_tokenizer(folder, report) if vocabulary is None else None
+    if vocabulary is not None:
+        tokenizer = Tokenizer.load(vocabulary)
+    if tokenizer and tokenizer.vocab_size != config.vocab_size:
+        raise UserError(
+            f"{tokenizer.path} has {tokenizer.vocab_size} pieces, but the model's "
+            f"vocab_size is {config.vocab_size}; name its own with vocabulary"
+        )
+    labels = flatten_dict(params, sep="/").get("classifier/bias", [])
+    model = head_named(head).model(config, len(labels))
+    return Pretrained(model, {"params": jax.tree.map(jnp.asarray, params)}, tokenizer)
+
+
+def save_pretrained(
+    folder: str | Path,
+    model: nn.Module,
+    variables: PyTree,
+    tokenizer: Tokenizer | None = None,
+    *,
+    form: str = "hugging_face",
+) -> None:
+    """Writes a new folder that ``transformers``, or the official code, loads.
+
+    Layers that share only a part, or nothing, are written as groups of their own;
+    ``from_pretrained`` reads back the model that was given, from Hugging Face's form.
+
+    Args:
+      form: ``hugging_face``: ``config.json``, ``model.safetensors``, ``spiece.model``
+        or ``vocab.txt``, ``tokenizer_config.json``. ``official``: the vocabulary,
+        ``albert_config.json``, the files of ``model.ckpt-best``; needs TensorFlow.
+
+    Raises:
+      UserError: the folder holds something already; the form cannot express the model.
+    """
+    folder = Path(folder)
+    if form not in _WRITERS:
+        raise UserError(
+            f"form is {form!r}, but it must be one of {', '.join(_WRITERS)}"
+            + nearest(form, _WRITERS)
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; name a folder that does not")
+    # Beside its place and moved there last: a folder is whole, or is not there.
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        _WRITERS[form](partial, model, variables["params"], tokenizer)
+        partial.replace(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _locate(source: str, revision: str | None) -> tuple[Path, str | None]:
+    """A folder, or a checkpoint's prefix; and the name of what comes from the hub."""
+    path = Path(source).expanduser()
+    here = path.is_dir() or path.with_name(path.name + ".index").is_file()
+    if here and revision is not None:
+        raise UserError(
+            f"revision is {revision!r}, but {source} is a folder and not on the hub"
+        )
+    if here:
+        return path, None
+    if path.exists():
+        raise UserError(
+            f"{source} is a file; name the folder that holds it beside a configuration"
+        )
+    if not hub.is_name(source):
+        raise UserError(f"there is no folder {source}")
+    return hub.fetch(source, revision), source
+
+
+def _read_weights(path: Path) -> tuple[Form, tensors.Tensors]:
+    """The tensors of a folder or prefix, and whose names they have."""
+    if not path.is_dir():
+        return "official", tensors.read_tensorflow(path)
+    if files := sorted(path.glob(tensors.SAFETENSORS)):
+        return "hugging_face", tensors.read_safetensors(files)
+    if files := sorted(path.glob(tensors.TORCH)):
+        return "hugging_face", tensors.read_torch(files)
+    indexes = sorted(index for p in _CHECKPOINTS for index in path.glob(p))
+    if len(indexes) > 1:
+        listed = ", ".join(str(index.with_suffix("")) for index in indexes)
+        raise UserError(f"{path} holds several checkpoints; name one: {listed}")
+    if indexes:
+        return "official", tensors.read_tensorflow(indexes[0].with_suffix(""))
+    raise UserError(
+        f"{path} holds no weights: neither model.safetensors nor pytorch_model.bin, "
+        f"nor a TensorFlow checkpoint's .index, nor a run's {EXPERIMENT}"
+    )
+
+
+def _read_config(
+    folder: Path,
+    form: Form,
+    name: str | None,
+    report: Report,
+    overrides: Mapping[str, Any],
+) -> AlbertConfig:
+    for file in _CONFIGS[form]:
+        if (folder / file).is_file():
+            return AlbertConfig.from_json(
+                folder / file, name=name, report=report, **overrides
+            )
+    raise UserError(f"{folder} has no {_CONFIGS[form][0]}, so what it holds is unknown")
+
+
+def _architecture(folder: Path, report: Report) -> str | None:
+    """The head that Hugging Face's file says the tensors are of."""
+    values = json.loads((folder / _CONFIGS["hugging_face"][0]).read_text())
+    said = values.get("architectures") or []
+    if said and said[0] not in HEADS:
+        report(f"{folder} says it is {said[0]!r}, unknown here: its tensors decide")
+    return next((head for head in said[:1] if head in HEADS), None)
+
+
+def _read_tokenizer(folder: Path, report: Report) -> Tokenizer | None:
+    found = [file for p in _VOCABULARIES for file in sorted(folder.glob(p))]
+    if len(found) > 1:
+        listed = ", ".join(map(str, found))
+        raise UserError(f"{folder} holds several vocabularies; name one: {listed}")
+    if not found:
+        report(f"{folder} has no vocabulary, so there is no tokenizer")
+        return None
+    return Tokenizer.load(found[0])
+
+
+def _write_hugging_face(
+    folder: Path, model: nn.Module, params: PyTree, tokenizer: Tokenizer | None
+) -> None:
+    head, labels = type(model).__name__, getattr(model, "num_labels", None)
+    config = hugging_face_config(model.config, head, labels)
+    _write_json(folder / "config.json", config)
+    exported = to_hugging_face(params, model.config, tied=False)
+    tensors.write_safetensors(folder / "model.safetensors", exported)
+    if tokenizer:
+        (folder / tokenizer.FILE).write_bytes(tokenizer.vocabulary)
+        _write_json(
+            folder / "tokenizer_config.json",
+            {
+                "tokenizer_class": tokenizer.HUGGING_FACE,
+                "do_lower_case": True,
+                "model_max_length": model.config.max_position_embeddings,
+            },
+        )
+
+
+def _write_official(
+    folder: Path, model: nn.Module, params: PyTree, tokenizer: Tokenizer | None
+) -> None:
+    _write_json(folder / "albert_config.json", official_config(model.config))
+    variables = to_official(params, model.config)
+    tensors.write_tensorflow(folder / _RELEASED_CHECKPOINT, variables)
+    if tokenizer:
+        (folder / tokenizer.FILE).write_bytes(tokenizer.vocabulary)
+
+
+_WRITERS = {"hugging_face": _write_hugging_face, "official": _write_official}
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
