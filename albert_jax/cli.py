@@ -5,8 +5,11 @@
     albert-jax prepare   EXPERIMENT                    its corpus and vocabulary, once
     albert-jax pretrain  EXPERIMENT [--workdir DIR]    prepares, trains, resumes
     albert-jax fill-mask RUN ["Text with [MASK]." ...] a pretrained model's answers
+    albert-jax convert   SOURCE DESTINATION            a folder that others load
 
 EXPERIMENT is FILE.py or FILE.py:ARM; every field of it is a flag (--help lists them).
+SOURCE is a run, a folder with Hugging Face's or the official code's files, or a name on
+the hub.
 
 Exit codes: 0 done; 1 a mistake of ours, with a traceback; 2 one of the user's, in one
 line; 130 interrupted, 143 terminated, both after saving.
@@ -23,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -92,6 +95,24 @@ class _FillMask:
     """Held-out sentences to show."""
 
 
+@dataclass(frozen=True)
+class _Convert:
+    """Writes any ALBERT as a new folder, for transformers or for the official code."""
+
+    source: tyro.conf.Positional[str]
+    """A run, a folder, an official checkpoint's prefix, or a name on the hub."""
+    destination: tyro.conf.Positional[Path]
+    """Folder to write; there must be none."""
+    form: Literal["hugging-face", "official"] = "hugging-face"
+    """For transformers, or a TensorFlow checkpoint for the official code."""
+    head: str | None = None
+    """Class of the model, such as AlbertForMaskedLM; as the source says by default."""
+    vocabulary: Path | None = None
+    """A .model or vocab.txt, where the source has none or another."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -107,10 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         return _COMMANDS[command](rest) or 0
     except UserError as error:
-        print(f"albert-jax: {_one_line(str(error))}", file=sys.stderr)
+        _note(str(error))
         return 2
     except KeyboardInterrupt:
-        print("albert-jax: interrupted", file=sys.stderr)
+        _note("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone, as "| head" does.
@@ -214,9 +235,7 @@ def _fill_mask(arguments: Sequence[str]) -> None:
     from albert_jax.tasks.fill_mask import FillMask, masked_sentences, spell
     from albert_jax.train.run import load_run, read_experiment
 
-    model, variables, tokenizer = load_run(
-        options.run, report=lambda line: print(f"albert-jax: {line}", file=sys.stderr)
-    )
+    model, variables, tokenizer = load_run(options.run, report=_note)
     fill = FillMask(model, variables, tokenizer)
     for text in options.text:
         print(text)
@@ -233,6 +252,29 @@ def _fill_mask(arguments: Sequence[str]) -> None:
         for predictions in fill.predict(ids, options.top):
             print("  " + _shown(predictions))
         print(f"  was: {spell(tokenizer, truth)}")
+
+
+def _convert(arguments: Sequence[str]) -> None:
+    options = _parse(_Convert, arguments, "convert")
+    from albert_jax.interop.pretrained import (
+        from_pretrained,
+        refuse_occupied,
+        save_pretrained,
+    )
+
+    refuse_occupied(options.destination)
+    model, variables, tokenizer = from_pretrained(
+        options.source,
+        options.head,
+        vocabulary=options.vocabulary,
+        revision=options.revision,
+        report=_note,
+    )
+    form = options.form.replace("-", "_")
+    save_pretrained(options.destination, model, variables, tokenizer, form=form)
+    print(f"{options.destination}: {type(model).__name__}")
+    for file in sorted(options.destination.iterdir()):
+        print(f"  {file.name:40} {file.stat().st_size:>14,} bytes")
 
 
 def _parse_experiment(kind: type, arguments: Sequence[str], command: str) -> Any:
@@ -355,6 +397,11 @@ def _shown(predictions: Sequence[Any]) -> str:
     return ", ".join(f"{p.piece} {p.probability:.0%}" for p in predictions)
 
 
+def _note(line: str) -> None:
+    """Something that the user should hear of, beside the command's output."""
+    print(f"albert-jax: {_one_line(line)}", file=sys.stderr)
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -365,4 +412,5 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "prepare": _prepare,
     "pretrain": _pretrain,
     "fill-mask": _fill_mask,
+    "convert": _convert,
 }

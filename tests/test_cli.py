@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 import small_run
 
 from albert_jax.cli import main
+from albert_jax.interop.pretrained import from_pretrained
 
 TESTS = Path(__file__).parent
 EXPERIMENTS = TESTS.parent / "experiments"
@@ -62,6 +65,30 @@ def test_from_text_to_answers(home, capsys):
     assert lines[0] == "River [MASK] winter." and lines[1].count("%") == 3
     assert main(["fill-mask", "runs/small", "--sentences", "2"]) == 0
     assert capsys.readouterr().out.count("  was: ") == 2
+    # Others load it, and so do we.
+    assert main(["convert", "runs/small", "converted"]) == 0
+    said = capsys.readouterr()
+    assert "AlbertForPreTraining" in said.out and "model.safetensors" in said.out
+    files = {
+        "config.json",
+        "model.safetensors",
+        "spiece.model",
+        "tokenizer_config.json",
+    }
+    assert {path.name for path in (home / "converted").iterdir()} == files
+    run, folder = (
+        from_pretrained(s, report=pytest.fail) for s in ("runs/small", "converted")
+    )
+    jax.tree.map(np.testing.assert_array_equal, run.variables, folder.variables)
+    assert run.tokenizer.fingerprint == folder.tokenizer.fingerprint
+    encoder = from_pretrained("runs/small", "AlbertModel", report=[].append)
+    ours = run.variables["params"]["albert"]
+    jax.tree.map(np.testing.assert_array_equal, encoder.variables["params"], ours)
+    assert "converted exists already" in fails(capsys, "convert", "none", "converted")
+    line = fails(capsys, "convert", "converted", "new", "--form", "offical")
+    assert "did you mean 'official'" in line
+    line = fails(capsys, "convert", "converted", "new", "--head", "AlbertForMaskLM")
+    assert "did you mean 'AlbertForMaskedLM'" in line
     # A run is its own experiment: other settings do not fit it, whatever its state.
     line = fails(capsys, "pretrain", spec, "--steps", "6", "--processes", "1")
     assert "steps: 4 -> 6" in line

@@ -147,8 +147,7 @@ def save_pretrained(
             f"form is {form!r}, but it must be one of {', '.join(_WRITERS)}"
             + nearest(form, _WRITERS)
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already; name a folder that does not")
+    refuse_occupied(folder)
     # Beside its place and moved there last: a folder is whole, or is not there.
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -160,6 +159,12 @@ def save_pretrained(
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Raises UserError where ``save_pretrained`` could lose something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; name a folder that does not")
 
 
 def _locate(source: str, revision: str | None) -> tuple[Path, str | None]:
