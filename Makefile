@@ -1,6 +1,6 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs every test
-# make test-interop  compares every head with transformers, in .venv-interop with PyTorch
+# make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make clean   removes what these leave behind, except runs/ and prepared/
 #
 # Each target installs what it needs into .venv, pinned by constraints/, when that has
@@ -35,7 +35,8 @@ test-interop:
 
 parity: PIP_OPTIONS = $(TORCH_INDEX:%=--extra-index-url %)
 parity: $(VENV)/installed-interop-test
-	$(BIN)/python -m pytest -n 2 tests/test_parity.py tests/test_interop_tokenizer.py
+	$(BIN)/python -m pytest -n 2 tests/test_parity.py tests/test_interop_tokenizer.py \
+	    tests/test_interop_files.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

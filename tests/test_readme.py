@@ -1,22 +1,54 @@
 """The README's Python runs and prints what it says; what it points to is there."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+
+from albert_jax.config import AlbertConfig
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.interop.pretrained import save_pretrained
+from albert_jax.model.albert import init_params
+from albert_jax.model.heads import AlbertForPreTraining
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RELEASED, OWN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_python_prints_what_the_comments_say():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def check(code: str, **environment: str) -> None:
+    """Runs it, and compares what it prints with the comments beside."""
     printed = [line.split("#")[1] for line in code.splitlines() if "print(" in line]
     said = [text.split(", from")[0].strip() for text in printed]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.splitlines() == said
+    assert said and done.stdout.splitlines() == said
+
+
+def test_a_model_of_ones_own():
+    check(OWN)
+
+
+def test_a_released_model_from_the_hubs_cache_without_a_network(tmp_path, data_folder):
+    # Base with random weights, where the hub's library would have put the real ones.
+    model = AlbertForPreTraining(AlbertConfig.base())
+    params = jax.jit(lambda key: init_params(model, key))(jax.random.key(0))
+    tokenizer = Tokenizer.load(data_folder / "30k-clean.model")
+    home = tmp_path / "models--albert--albert-base-v2"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text("0" * 40)
+    (home / "snapshots").mkdir()
+    folder = home / "snapshots" / ("0" * 40)
+    save_pretrained(folder, model, {"params": params}, tokenizer)
+    check(RELEASED, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
 
 
 def test_files_and_tests_that_it_names_exist():
