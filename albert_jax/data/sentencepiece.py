@@ -74,9 +74,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def word_starts(self) -> np.ndarray:
-        """Whether the piece of each id starts a word, bool [V]
-        (``_is_start_piece_sp``)."""
-        return np.array([_starts_word(piece) for piece in self.pieces])
+        """Whether the piece of each id starts a word, bool [V]."""
+        return np.array([starts_word(piece) for piece in self.pieces])
 
     @cached_property
     def ordinary_ids(self) -> np.ndarray:
@@ -198,7 +197,8 @@ def _spans(
     return np.stack([begins, closes], axis=1).astype(np.int32)
 
 
-def _starts_word(piece: str) -> bool:
+def starts_word(piece: str) -> bool:
+    """Whether whole-word masking begins a word here (``_is_start_piece_sp``)."""
     return (
         piece.startswith((UNDERLINE, "<"))
         or piece in _PUNCTUATION
