@@ -90,6 +90,22 @@ def test_the_slice_at_a_piece_is_the_piece(tokenizer):
         shared_spans(model, text, official_pieces(model, text), offsets)
 
 
+@pytest.mark.parametrize("lower_case", [True, False])
+@pytest.mark.parametrize("keep_accents", [True, False])
+def test_case_and_accents_are_options(tokenizer, lower_case, keep_accents):
+    options = {"lower_case": lower_case, "keep_accents": keep_accents}
+    loaded = Tokenizer.load(tokenizer.path, **options)
+    model = spm.SentencePieceProcessor(model_file=tokenizer.path)
+    texts = [*random_texts(300), *numeric_texts(100), "Ça Va, 2010, İ E\u0301", ""]
+    batch = loaded.encode_batch(texts)
+    for text, encoded in zip(texts, batch, strict=True):
+        pieces = official_pieces(model, text, **options)
+        ids, offsets = loaded.encode_with_offsets(text)
+        assert encoded.tolist() == ids.tolist() == model.piece_to_id(pieces)
+        shared_spans(model, text, pieces, offsets, **options)
+    assert pickle.loads(pickle.dumps(loaded)).encode(texts[-2]) == batch[-2].tolist()
+
+
 def test_offsets_by_hand(official):
     text = "  Na\u00efve  cafe\u0301s, in\t2010, \ufb01ne \u00bd ."
     ids, offsets = official.encode_with_offsets(text)

@@ -14,7 +14,7 @@ import numpy as np
 import sentencepiece as spm
 
 from albert_jax.config import UserError
-from albert_jax.data.normalization import align, normalize
+from albert_jax.data.normalization import OFFICIAL, Normalization, align, normalize
 from albert_jax.data.tokenizer import Tokenizer
 
 USER_DEFINED = ("(", ")", '"', "-", ".", "–", "£", "€")
@@ -25,7 +25,7 @@ _JOINING = frozenset("abcdefghijklmnopqrstuvwxyz") | _PUNCTUATION
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A unigram model; text goes through ``normalize`` first."""
+    """A SentencePiece model; text goes through ``normalize`` first."""
 
     SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 
@@ -33,18 +33,17 @@ class SentencePieceTokenizer(Tokenizer):
         self,
         model: bytes,
         path: str | Path,
-        straight_quotes: bool = False,
+        rules: Normalization = OFFICIAL,
         special_tokens_in_text: bool = False,
     ) -> None:
         """Prefer ``load``; ``path`` is what error messages and copies refer to."""
-        self.straight_quotes = straight_quotes
+        self.rules = rules
         self._processor = _processor(model, str(path))
         super().__init__(model, path, special_tokens_in_text)
 
     def _encode_plain(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
-        quotes = self.straight_quotes
         encoded = self._processor.encode(
-            [normalize(text, quotes) for text in texts],
+            [normalize(text, self.rules) for text in texts],
             out_type=int,
             num_threads=threads,
         )
@@ -56,7 +55,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _encode_plain_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """By three steps back: a piece's place in SentencePiece's own normal form, from
         there in ours, from there in ``text``."""
-        official = align(text, self.straight_quotes)
+        official = align(text, self.rules)
         normal, source = self._processor.normalize(official.text, with_offsets=True)
         pieces = self._processor.encode(official.text, out_type=str)
         pieces = [part for p in pieces for part in self._resplits.get(p, (p,))]
@@ -199,12 +198,8 @@ def _spans(
 
 def starts_word(piece: str) -> bool:
     """Whether whole-word masking begins a word here (``_is_start_piece_sp``)."""
-    return (
-        piece.startswith((UNDERLINE, "<"))
-        or piece in _PUNCTUATION
-        # Digits, apostrophes and letters beyond a-z always start a word.
-        or not all(character.lower() in _JOINING for character in piece)
-    )
+    # An underline, a digit, an apostrophe, "<" or a letter beyond a-z always does.
+    return piece in _PUNCTUATION or not all(c.lower() in _JOINING for c in piece)
 
 
 def _training_error(message: str, vocab_size: int) -> Exception:
