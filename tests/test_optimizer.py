@@ -106,10 +106,6 @@ def run_double(optimizer, problem, steps=STEPS):
         return paths(run(optimizer, params, gradients[:steps]))
 
 
-def is_close(x, y):
-    return np.linalg.norm(x - y) <= 1e-12 * np.linalg.norm(y)
-
-
 @pytest.mark.parametrize(
     ("fields", "equations"),
     [
@@ -210,22 +206,10 @@ OURS_AND_OPTAX = {
 )
 def test_options_are_optax(problem, fields, theirs):
     config = OptimizerConfig(bias_correction=True, **fields)
-    ours = run_double(make_optimizer(config, OFFICIAL), problem)
-    for name, expected in run_double(theirs, problem).items():
-        assert is_close(ours[name], expected), name
-
-
-@pytest.mark.parametrize("missing", ["bias_correction", "adapt_all"])
-def test_each_option_is_needed_for_optax_lamb(problem, missing):
-    options = {"bias_correction": True, "adapt_all": True} | {missing: False}
-    config = OptimizerConfig(weight_decay=0.0, clip_norm=1e9, **options)
-    ours, theirs = (
-        run_double(optimizer, problem, steps=3)
-        for optimizer in (make_optimizer(config, OFFICIAL), optax.lamb(OFFICIAL))
-    )
-    same = [name for name in ours if is_close(ours[name], theirs[name])]
-    matrices = [name for name, is_one in paths(decayed(problem[0])).items() if is_one]
-    assert same == (matrices if missing == "adapt_all" else [])
+    ours = run_double(make_optimizer(config, OFFICIAL), problem, steps=40)
+    for name, expected in run_double(theirs, problem, steps=40).items():
+        distance = np.linalg.norm(ours[name] - expected)
+        assert distance <= 1e-12 * np.linalg.norm(expected), name
 
 
 def test_adamw_has_no_trust_ratio_to_adapt():

@@ -33,7 +33,7 @@ def normalize(text: str, rules: Normalization = OFFICIAL) -> str:
     text = " ".join(text.split())
     if rules.straight_quotes:
         text = _LATEX_QUOTES.sub('"', text)
-    if not (rules.keep_accents or text.isascii()):
+    if not (text.isascii() or rules.keep_accents):
         text = unicodedata.normalize("NFKD", text)
         for mark in filter(unicodedata.combining, set(text)):
             text = text.replace(mark, "")
