@@ -30,16 +30,23 @@ GOLDEN = {
 }
 
 
-def official_normalize(text: str) -> str:
-    """``preprocess_text``, a character at a time."""
-    text = unicodedata.normalize("NFKD", " ".join(text.strip().split()))
-    return "".join(c for c in text if not unicodedata.combining(c)).lower()
+def official_normalize(
+    text: str, lower_case: bool = True, keep_accents: bool = False
+) -> str:
+    """``preprocess_text``, a character at a time, with Hugging Face's options."""
+    text = " ".join(text.strip().split())
+    if not keep_accents:
+        text = unicodedata.normalize("NFKD", text)
+        text = "".join(c for c in text if not unicodedata.combining(c))
+    return text.lower() if lower_case else text
 
 
-def official_pieces(model: spm.SentencePieceProcessor, text: str) -> list[str]:
+def official_pieces(
+    model: spm.SentencePieceProcessor, text: str, **options: bool
+) -> list[str]:
     """``encode_pieces``, one piece after another."""
     pieces = []
-    for piece in model.encode(official_normalize(text), out_type=str):
+    for piece in model.encode(official_normalize(text, **options), out_type=str):
         if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
             again = model.encode(piece[:-1].replace("▁", ""), out_type=str)
             if piece[0] != "▁" and again[0][0] == "▁":
@@ -63,6 +70,7 @@ def shared_spans(
     text: str,
     pieces: list[str],
     offsets: np.ndarray,
+    **options: bool,
 ) -> list[tuple[str, str]]:
     """Checks that the slice of ``text`` at each piece, normalised, is the piece.
 
@@ -73,7 +81,7 @@ def shared_spans(
 
     def shown(part: str) -> str:
         # A sigma's form depends on the letters around it, which a slice has lost.
-        normal = model.normalize(official_normalize(part))
+        normal = model.normalize(official_normalize(part, **options))
         return normal.replace("▁", "").replace("ς", "σ")
 
     shared, covered = [], np.zeros(len(text) + 1, int)

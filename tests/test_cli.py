@@ -1,5 +1,6 @@
 """The command line: what it does, and what it says to every mistake in one line."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import small_run
 
+from albert_jax import cli
 from albert_jax.cli import main
 from albert_jax.interop.pretrained import from_pretrained
 
@@ -141,6 +143,31 @@ def test_help_lists_every_field(capsys):
         assert flag in text
     assert main(["--help"]) == 0
     assert "albert-jax pretrain" in capsys.readouterr().out
+
+
+# The official code's ways, and optax.lamb's, where the default is another.
+OFFICIAL_FLAGS = {
+    "--data.max-predictions 20": {"max_predictions": 20},
+    "--data.official-segments": {"official_segments": True},
+    "--data.official-masking": {"official_masking": True},
+    "--data.no-packing": {"packing": False},
+    "--data.objective next_sentence": {"objective": "next_sentence"},
+    "--optimizer.bias-correction": {"bias_correction": True},
+    "--optimizer.adapt-all": {"adapt_all": True},
+    "--optimizer.name adamw": {"name": "adamw"},
+}
+
+
+@pytest.mark.parametrize(("flag", "fields"), OFFICIAL_FLAGS.items())
+def test_every_official_way_is_a_flag(home, monkeypatch, flag, fields):
+    seen = []
+    monkeypatch.setattr(cli, "_run_prepare", lambda e, *others: seen.append(e))
+    for arguments in ([], flag.split()):
+        assert main(["prepare", SPEC, *arguments]) == 0
+    default, official = seen
+    part = flag.removeprefix("--").split(".")[0]
+    changed = dataclasses.replace(getattr(default, part), **fields)
+    assert official == dataclasses.replace(default, **{part: changed}) != default
 
 
 SPEC = "experiments/small.py:first"

@@ -103,6 +103,27 @@ def test_ids_on_made_up_text(theirs, straight):
         assert straight.encode(text) == ids, text
 
 
+@pytest.mark.parametrize(
+    ("lower_case", "keep_accents"), [(True, True), (False, True), (False, False)]
+)
+def test_case_and_accents_are_options(lines, ours, lower_case, keep_accents):
+    theirs = transformers.AlbertTokenizer(
+        ours.path, do_lower_case=lower_case, keep_accents=keep_accents
+    )
+    options = {"lower_case": lower_case, "keep_accents": keep_accents}
+    tokenizer = Tokenizer.load(ours.path, straight_quotes=True, **options)
+    texts = [text for source in SOURCES for text in lines[source][:1500]]
+    texts += random_texts(1000)
+    changed = 0
+    default = ours.encode_batch(texts)
+    encoded = tokenizer.encode_batch(texts)
+    for text, as_default, ids in zip(texts, default, encoded, strict=True):
+        expected = theirs.convert_tokens_to_ids(theirs.tokenize(text))
+        assert ids.tolist() == expected, text
+        changed += as_default.tolist() != expected
+    assert changed > 100
+
+
 def test_special_pieces_in_text_are_an_option(theirs, ours):
     reader = Tokenizer.load(
         ours.path, straight_quotes=True, special_tokens_in_text=True
@@ -153,7 +174,10 @@ def test_longest_first_at_every_length(lines, theirs, straight):
         assert straight(first, second, **options)["input_ids"].tolist() == [expected]
 
 
-def test_word_pieces(lines, tmp_path):
+@pytest.mark.parametrize(
+    ("lower_case", "keep_accents"), [(True, False), (True, True), (False, True)]
+)
+def test_word_pieces(lines, tmp_path, lower_case, keep_accents):
     # What is no character yet is dropped by theirs, but not by the official code.
     made_up = [
         "".join(c for c in text if unicodedata.category(c) != "Cn")
@@ -161,16 +185,24 @@ def test_word_pieces(lines, tmp_path):
     ]
     texts = [*made_up, *lines["squad"][:500], "深圳，2010年。", "e\u0301a ﬁ"]
     # A vocabulary of some of their characters and beginnings of words.
-    letters = sorted({character for text in texts for character in text.lower()})[::2]
-    words = sorted({word[:4] for text in texts for word in text.lower().split()})[::3]
+    if keep_accents:
+        # Theirs composes what it does not strip; the official code leaves it.
+        texts = [unicodedata.normalize("NFC", text) for text in texts]
+    cased = [text if not lower_case else text.lower() for text in texts]
+    letters = sorted({character for text in cased for character in text})[::2]
+    words = sorted({word[:4] for text in cased for word in text.split()})[::3]
     rest = [w for w in [*letters, *words] if w.strip() == w and w not in SPECIAL]
     rest += [f"##{piece}" for piece in letters if piece.strip()]
     path = tmp_path / "vocab.txt"
     pieces = dict.fromkeys([*SPECIAL, *rest])
     path.write_bytes("\n".join(pieces).encode())
-    theirs = transformers.BertTokenizer(str(path))
+    theirs = transformers.BertTokenizer(
+        str(path),
+        do_lower_case=lower_case,
+        strip_accents=lower_case and not keep_accents,
+    )
     assert not theirs.is_fast
-    ours = Tokenizer.load(path)
+    ours = Tokenizer.load(path, lower_case=lower_case, keep_accents=keep_accents)
     for text in texts:
         ids = theirs.convert_tokens_to_ids(theirs.tokenize(text))
         assert ours.encode(text) == ids, text

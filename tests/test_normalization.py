@@ -1,5 +1,6 @@
 """Normal text and where it comes from."""
 
+import itertools
 import random
 import sys
 import unicodedata
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from official_tokenizer import official_normalize
 
-from albert_jax.data.normalization import align, normalize
+from albert_jax.data.normalization import Normalization, align, normalize
 
 SPACES = " \t\n\r\x0b\x0c\x1c\x85\u00a0\u2003\u2028\u3000"
 MARKS = "\u0301\u0308\u0327\u0345\u05b0\u3099"
@@ -30,23 +31,46 @@ def random_texts(count: int) -> list[str]:
     return texts
 
 
+EVERY_RULE = [Normalization(*on) for on in itertools.product([False, True], repeat=3)]
+
+
 def test_normalises_as_the_official_code():
     for text in random_texts(500):
         assert normalize(text) == official_normalize(text)
     assert normalize("  Ça\tva,\n ½ \u00a0İ ") == "ca va, 1⁄2 i"
 
 
+@pytest.mark.parametrize(
+    ("lower_case", "keep_accents", "expected"),
+    [
+        (True, False, "ca va, 1⁄2 i e \U0001f600"),
+        (False, False, "Ca Va, 1⁄2 I E \U0001f600"),
+        (True, True, "ça va, ½ i\u0307 e\u0301 \U0001f600"),
+        (False, True, "Ça Va, ½ İ E\u0301 \U0001f600"),
+    ],
+)
+def test_case_and_accents_are_options(lower_case, keep_accents, expected):
+    rules = Normalization(lower_case=lower_case, keep_accents=keep_accents)
+    assert normalize("  Ça\tVa,\n ½ \u00a0İ E\u0301 \U0001f600", rules) == expected
+    for text in random_texts(500):
+        wanted = official_normalize(text, lower_case, keep_accents)
+        assert normalize(text, rules) == wanted
+
+
 def test_latex_quotes_are_straightened_on_request():
     text = "``Quoted'' isn't ```this''' ` '"
     assert normalize(text) == text.lower()
-    assert normalize(text, straight_quotes=True) == '"quoted" isn\'t "`this"\' ` \''
+    assert (
+        normalize(text, Normalization(straight_quotes=True))
+        == '"quoted" isn\'t "`this"\' ` \''
+    )
 
 
-@pytest.mark.parametrize("straight_quotes", [False, True])
-def test_aligned_text_is_the_normal_text_and_each_slice_its_characters(straight_quotes):
+@pytest.mark.parametrize("rules", EVERY_RULE, ids=str)
+def test_aligned_text_is_the_normal_text_and_each_slice_its_characters(rules):
     for text in ["", " ", "\u0301", "\u0301a", "a\u0301 \u0301b ", *random_texts(500)]:
-        aligned = align(text, straight_quotes)
-        assert aligned.text == normalize(text, straight_quotes)
+        aligned = align(text, rules)
+        assert aligned.text == normalize(text, rules)
         assert len(aligned.starts) == len(aligned.ends) == len(aligned.text)
         assert (aligned.starts < aligned.ends).all()
         assert (np.diff(aligned.starts) >= 0).all() and (
@@ -56,7 +80,7 @@ def test_aligned_text_is_the_normal_text_and_each_slice_its_characters(straight_
             aligned.text, aligned.starts, aligned.ends, strict=True
         ):
             # A slice of space alone, and a sigma's place in its word, are lost.
-            part = normalize(f"|{text[start:end]}|", straight_quotes)[1:-1]
+            part = normalize(f"|{text[start:end]}|", rules)[1:-1]
             assert character in part or character in "σς", (text, part)
 
 
@@ -66,14 +90,22 @@ def test_a_dropped_mark_stays_with_its_letter():
     assert aligned.starts.tolist() == [1, 4, 5] and aligned.ends.tolist() == [4, 5, 6]
 
 
-def test_every_character_keeps_its_place():
+def test_a_kept_mark_is_a_character_of_its_own():
+    aligned = align(" e\u0301 İx", Normalization(keep_accents=True))
+    assert aligned.text == "e\u0301 i\u0307x"
+    assert aligned.starts.tolist() == [1, 2, 3, 4, 4, 5]
+    assert aligned.ends.tolist() == [2, 3, 4, 5, 5, 6]
+
+
+@pytest.mark.parametrize("rules", EVERY_RULE[:4], ids=str)
+def test_every_character_keeps_its_place(rules):
     """One after another, so that no character makes more or fewer than is counted."""
     characters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
     assigned = [c for c in characters if unicodedata.category(c) not in ("Cn", "Co")]
     for chunk in range(0, len(assigned), 5000):
         text = "".join(assigned[chunk : chunk + 5000])
-        aligned = align(text)
+        aligned = align(text, rules)
         assert len(aligned.starts) == len(aligned.text)
         for i in range(0, len(aligned.text), 97):
             part = text[aligned.starts[i] : aligned.ends[i]]
-            assert aligned.text[i] in normalize(f"|{part}|") + "σς"
+            assert aligned.text[i] in normalize(f"|{part}|", rules) + "σς"

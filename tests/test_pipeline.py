@@ -90,6 +90,40 @@ def test_official_leak_shows_another_document():
     assert foreign
 
 
+def masks_at_separators(**fields):
+    """For rows whose segment B begins with no word's start: (was the last token of A
+    masked?, was the first of B?)."""
+    source = data(packing=False, **fields)
+    for n in range(400):
+        row = source[n]
+        ids, masked = original(row), row["masked_positions"][row["masked_weights"] > 0]
+        (b,) = np.flatnonzero(np.diff(row["token_type_ids"]) == 1) + 1
+        if not source.vocabulary.word_starts[ids[b]]:
+            yield b - 2 in masked, b in masked
+
+
+def test_official_words_run_on_across_separators_and_strict_ones_do_not():
+    official = list(masks_at_separators(official_masking=True))
+    assert {(False, False), (True, True)} == set(official)
+    strict = list(masks_at_separators())
+    assert {(False, True), (True, False)} < set(strict)
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_replacements_are_special_pieces_officially_only(official):
+    # One document of 50 tokens and 60 pieces in all, so that each is drawn often.
+    fields = {"sequence_length": 32, "max_pairs": 1, "official_masking": official}
+    source = PretrainingData(
+        MadeCorpus(((5,) * 10,)), MadeTokenizer(vocab_size=60), DataConfig(**fields), 0
+    )
+    shown = set()
+    for n in range(1500):
+        row = source[n]
+        places = row["masked_positions"][row["masked_weights"] > 0]
+        shown |= set(row["input_ids"][places].tolist())
+    assert shown == set(range(60)) - (set() if official else {0, 1, 2, 3})
+
+
 def test_next_sentence_labels_the_foreign():
     source = data(documents=200, objective="next_sentence")
     seen = [0, 0]

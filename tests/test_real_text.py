@@ -8,11 +8,19 @@ import pytest
 from scipy import stats
 
 from albert_jax.config import CorpusConfig, DataConfig
-from albert_jax.data.masking import draw_spans, words
+from albert_jax.data import masking
 from albert_jax.data.pipeline import PretrainingData
 from albert_jax.data.prepare import prepare
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
+
+OFFICIAL = {
+    "official_segments": True,
+    "official_masking": True,
+    "max_predictions": 20,
+    "packing": False,
+}
+modes = pytest.mark.parametrize("mode", [{}, OFFICIAL], ids=["strict", "official"])
 
 
 @pytest.fixture(scope="module")
@@ -50,68 +58,125 @@ def test_packed_rows_are_98_percent_real(wikipedia, length):
 
 
 def test_the_official_way_wastes_a_third_at_full_length(wikipedia):
-    official = {"packing": False, "official_segments": True}
-    _, rows = rows_of(wikipedia, sequence_length=512, **official)
+    _, rows = rows_of(wikipedia, sequence_length=512, **OFFICIAL)
     share = np.mean([row["attention_mask"] for row in rows])
     assert share == pytest.approx(0.63, abs=0.05)
 
 
 @pytest.mark.parametrize("length", [128, 512])
-def test_fifteen_percent_is_masked_and_20_of_512_officially(wikipedia, length):
+def test_fifteen_percent_is_masked_at_any_length(wikipedia, length):
     _, rows = rows_of(wikipedia, 200, sequence_length=length)
     masked = sum(row["masked_weights"].sum() for row in rows)
     assert masked / sum(row["attention_mask"].sum() for row in rows) == pytest.approx(
         0.15, abs=0.5 / length
     )
-    _, capped = rows_of(wikipedia, 200, sequence_length=512, max_predictions=20)
-    full = [row for row in capped if row["attention_mask"].all()]
-    assert {row["masked_weights"].sum() for row in full} == {20.0}
 
 
-def test_fates_are_80_10_10(wikipedia):
-    data, rows = rows_of(wikipedia, 600, sequence_length=128)
-    fates = np.zeros(3, int)
+def test_the_official_cap_masks_20_of_512(wikipedia):
+    _, rows = rows_of(wikipedia, 400, sequence_length=512, **OFFICIAL)
+    masked = np.array([row["masked_weights"].sum() for row in rows])
+    lengths = np.array([row["attention_mask"].sum() for row in rows])
+    fifteen_percent = np.array([max(1, round(0.15 * n)) for n in lengths.tolist()])
+    assert (masked == np.minimum(20, fifteen_percent)).all()
+    full = lengths == 512
+    assert full.sum() > 100 and (fifteen_percent == masked)[lengths <= 133].all()
+    assert masked[full].sum() / lengths[full].sum() == pytest.approx(0.039, abs=1e-4)
+
+
+@modes
+def test_fates_are_80_10_10_and_each_tokens_own(wikipedia, mode):
+    data, rows = rows_of(wikipedia, 1200, sequence_length=128, **mode)
+    fates, together = np.zeros(3, int), np.zeros((3, 3), int)
     for row in rows:
         kept = row["masked_weights"] > 0
-        shown = row["input_ids"][row["masked_positions"][kept]]
-        label = row["masked_labels"][kept]
+        places, label = row["masked_positions"][kept], row["masked_labels"][kept]
+        shown = row["input_ids"][places]
         fate = np.where(shown == 4, 0, np.where(shown == label, 1, 2))
         fates += np.bincount(fate, minlength=3)
-    itself = 1 / len(data.vocabulary.replacements)
-    expected = fates.sum() * np.array([0.8, 0.1 + 0.1 * itself, 0.1 - 0.1 * itself])
-    assert stats.chisquare(fates, expected).pvalue > 1e-3
+        neighbours = np.diff(places) == 1
+        np.add.at(together, (fate[:-1][neighbours], fate[1:][neighbours]), 1)
+    # A random piece may be the piece itself, and officially [MASK].
+    random = 0.1 / len(data.vocabulary.replacements)
+    shares = [
+        0.8 + random * bool(mode),
+        0.1 + random,
+        0.1 - random - random * bool(mode),
+    ]
+    assert stats.chisquare(fates, fates.sum() * np.array(shares)).pvalue > 1e-3
+    assert stats.chi2_contingency(together).pvalue > 1e-3
 
 
-def test_spans_follow_the_law_where_they_fit(wikipedia):
-    data, rows = rows_of(wikipedia, 4000, sequence_length=128)
-    sizes = []
-    for n, row in enumerate(rows):
-        ids = original(row)
-        owner = np.where(ids > 4, 2 * row["segment_ids"] + row["token_type_ids"], -1)
-        starts = data.vocabulary.word_starts[ids]
-        _, bounds, limits = words(starts, owner, across=False)
-        rng = np.random.default_rng([1, n])
-        ((first, last), *_) = draw_spans(bounds, limits, 19, 3, rng)
+@modes
+def test_spans_follow_the_law_where_they_fit(wikipedia, mode, monkeypatch):
+    sizes, draw_spans = [], masking.draw_spans
+
+    def recording(bounds, limits, budget, max_ngram, rng):
+        spans = draw_spans(bounds, limits, budget, max_ngram, rng)
+        first, last = spans[0]
         # The first span is cut by nothing where three words fit.
-        if limits[first] - first >= 3 and bounds[first + 3] - bounds[first] <= 19:
+        if limits[first] - first >= 3 and bounds[first + 3] - bounds[first] <= budget:
             sizes.append(last - first)
+        return spans
+
+    monkeypatch.setattr(masking, "draw_spans", recording)
+    rows_of(wikipedia, 4000, sequence_length=128, **mode)
     counts = np.bincount(sizes, minlength=4)[1:]
+    assert counts.sum() > 3000
     expected = counts.sum() * np.array([6, 3, 2]) / 11
     assert stats.chisquare(counts, expected).pvalue > 1e-3
 
 
-def test_masked_words_are_whole(wikipedia):
-    data, rows = rows_of(wikipedia, 200, sequence_length=128)
+@modes
+def test_masked_words_are_whole(wikipedia, mode):
+    data, rows = rows_of(wikipedia, 400, sequence_length=128, **mode)
+    across = 0
     for row in rows:
         ids = original(row)
+        places = np.flatnonzero(~np.isin(ids, data.specials))
+        starts = data.vocabulary.word_starts[ids[places]]
+        after_special = np.diff(places, prepend=-1) > 1
+        if not mode:
+            starts |= after_special
         chosen = row["masked_positions"][row["masked_weights"] > 0]
-        covered = np.isin(np.arange(128), chosen)
-        inside = ids > 4
-        starts = data.vocabulary.word_starts[ids] | ~np.append(False, inside[:-1])
-        goes_on = inside & ~starts
+        covered = np.isin(places, chosen)
         # A piece that begins no word shares the fate of the piece before it.
-        before = np.append(False, covered[:-1])
-        assert (covered == before)[goes_on].all()
+        assert (covered[1:] == covered[:-1])[~starts[1:]].all()
+        across += (~starts & after_special & covered).any()
+    # Officially even across [SEP].
+    assert bool(across) == bool(mode)
+
+
+@modes
+def test_sentence_order_leaks_other_documents_in_official_mode_only(wikipedia, mode):
+    """An audit of rows: which pairs' segments both lie in the pair's document?"""
+    corpus, _ = wikipedia
+    data, rows = rows_of(wikipedia, 2000, sequence_length=128, **mode)
+    plan = data.plan(0)
+
+    def spelt(tokens):
+        """A character for each token, so that ``in`` finds runs of tokens."""
+        return tokens.astype("<u4").tobytes().decode("utf-32-le")
+
+    def lies_in(document, segment):
+        return spelt(segment) in spelt(corpus.tokens(int(document)))
+
+    leaked, at_home = [], []
+    for n, row in enumerate(rows):
+        ids = original(row)
+        for i, pair in enumerate(plan.pairs_of(n)):
+            inside = row["segment_ids"] == i + 1
+            tokens, types = ids[inside], row["token_type_ids"][inside]
+            segments = tokens[types == 0][1:-1], tokens[types == 1][:-1]
+            label = int(row["sentence_order_label"][i])
+            document, other = plan.pairs.document[pair], plan.pairs.other[pair]
+            if all(lies_in(document, segment) for segment in segments):
+                at_home.append(label)
+            else:
+                assert lies_in(document, segments[0]) and lies_in(other, segments[1])
+                leaked.append(label)
+    print(len(leaked), "of", len(leaked) + len(at_home), "pairs leak")
+    assert all(leaked) and bool(leaked) == bool(mode)
+    assert stats.binomtest(sum(at_home), len(at_home)).pvalue > 1e-3
 
 
 def test_labels_are_balanced_and_segments_adjacent(wikipedia):

@@ -12,6 +12,7 @@ from test_normalization import random_texts
 
 from albert_jax.config import UserError
 from albert_jax.data.normalization import normalize
+from albert_jax.data.sentencepiece import SentencePieceTokenizer, starts_word
 from albert_jax.data.tokenizer import Tokenizer
 
 OFFICIAL = small_corpus.DATA / "30k-clean.model"
@@ -89,6 +90,22 @@ def test_the_slice_at_a_piece_is_the_piece(tokenizer):
         shared_spans(model, text, official_pieces(model, text), offsets)
 
 
+@pytest.mark.parametrize("lower_case", [True, False])
+@pytest.mark.parametrize("keep_accents", [True, False])
+def test_case_and_accents_are_options(tokenizer, lower_case, keep_accents):
+    options = {"lower_case": lower_case, "keep_accents": keep_accents}
+    loaded = Tokenizer.load(tokenizer.path, **options)
+    model = spm.SentencePieceProcessor(model_file=tokenizer.path)
+    texts = [*random_texts(300), *numeric_texts(100), "Ça Va, 2010, İ E\u0301", ""]
+    batch = loaded.encode_batch(texts)
+    for text, encoded in zip(texts, batch, strict=True):
+        pieces = official_pieces(model, text, **options)
+        ids, offsets = loaded.encode_with_offsets(text)
+        assert encoded.tolist() == ids.tolist() == model.piece_to_id(pieces)
+        shared_spans(model, text, pieces, offsets, **options)
+    assert pickle.loads(pickle.dumps(loaded)).encode(texts[-2]) == batch[-2].tolist()
+
+
 def test_offsets_by_hand(official):
     text = "  Na\u00efve  cafe\u0301s, in\t2010, \ufb01ne \u00bd ."
     ids, offsets = official.encode_with_offsets(text)
@@ -103,6 +120,35 @@ def test_offsets_by_hand(official):
     # fmt: on
     # The space alone stands where its word begins.
     assert offsets[-2].tolist() == [text.index("."), text.index(".")]
+
+
+def test_pieces_of_a_character_that_sentencepiece_expands(tmp_path):
+    """Its own rules, not ours, make "ss" of "ß" and nothing of "°", which
+    stays with the character before it, as a dropped mark does."""
+    rules = tmp_path / "rules.tsv"
+    rules.write_text("DF\t73 73\nB0\t\n")
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(["es as oss ma ba"] * 9),
+        model_prefix=str(tmp_path / "expanding"),
+        normalization_rule_tsv=str(rules),
+        model_type="char",
+        vocab_size=14,
+        pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, pad_piece="<pad>",
+        control_symbols=list(SentencePieceTokenizer.SPECIALS[2:]),
+        minloglevel=3,
+    )  # fmt: skip
+    tokenizer = Tokenizer.load(tmp_path / "expanding.model")
+    text = "Maß ßa\u0308°b s\u0327e"
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    assert ids.tolist() == tokenizer.encode(text)
+    names = [tokenizer.pieces[i] for i in ids]
+    # fmt: off
+    assert list(zip(names, offsets.tolist(), strict=True)) == [
+        ("▁", [0, 0]), ("m", [0, 1]), ("a", [1, 2]), ("s", [2, 3]), ("s", [2, 3]),
+        ("▁", [4, 4]), ("s", [4, 5]), ("s", [4, 5]), ("a", [5, 8]), ("b", [8, 9]),
+        ("▁", [10, 10]), ("s", [10, 12]), ("e", [12, 13]),
+    ]
+    # fmt: on
 
 
 def test_latex_quotes_are_an_option(official):
@@ -165,6 +211,20 @@ def test_special_pieces_are_read_out_of_text_on_request(small):
     assert all(ids.dtype == np.int32 for ids in batch)
     for text in texts[1:3]:
         assert reader.encode(text) == small.encode(text)
+
+
+# ``_is_start_piece_sp``: a word goes on with a piece of two or more letters and marks,
+# or with one letter. All else starts one.
+STARTS = "▁ ▁the ▁1 ▁, _ , . - ' \" ( ) ? ! / # ~ £ € < <unk> <a = > 1 2010 a1 1a s' 's"
+STARTS += " don't n't é ß ñ naïve a\u0301 α д 中 a中 한 – — … “ ” · ° = a=b → 😀"
+GOES_ON = "a s S the THE ing s, a. -a (a) -- ... .) _a a_ __ a-b [CLS] [MASK] a_b@c.d"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "starts"), [(STARTS, True), (GOES_ON, False)], ids=["starts", "goes on"]
+)
+def test_word_starts_one_by_one(pieces, starts):
+    assert [p for p in pieces.split() if starts_word(p) != starts] == []
 
 
 def test_word_starts(official):

@@ -26,6 +26,10 @@ WORDS = [
     "the",
     "2010",
     ",",
+    "The",
+    "é",
+    "É",
+    "e",
 ]
 
 
@@ -65,6 +69,25 @@ def test_longest_pieces_from_the_left(tokenizer):
     assert pieces(tokenizer, "2010,") == ["2010", ","]
     assert pieces(tokenizer, "al" + "s" * 198) == ["al", *["##s"] * 198]
     assert pieces(tokenizer, "al" + "s" * 199) == ["[UNK]"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["the", "e", "e"]),
+        ({"keep_accents": True}, ["the", "é", "é"]),
+        # Accents go with case only, as in the official code.
+        ({"lower_case": False}, ["The", "É", "é"]),
+        ({"lower_case": False, "keep_accents": True}, ["The", "É", "é"]),
+    ],
+)
+def test_case_and_accents_are_options(path, options, expected):
+    tokenizer = Tokenizer.load(path, **options)
+    assert pieces(tokenizer, "The É é") == expected
+    ids, offsets = tokenizer.encode_with_offsets("The É é")
+    assert offsets.tolist() == [[0, 3], [4, 5], [6, 7]]
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.encode("The É é") == ids.tolist()
 
 
 def test_words_start_where_no_hashes_are(tokenizer):

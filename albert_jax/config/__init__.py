@@ -351,6 +351,10 @@ class OptimizerConfig:
         _require_share(self, "b1", "b2")
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, ">= 0")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, ">= 0")
+        if self.adapt_all and self.name == "adamw":
+            raise UserError(
+                "adapt_all is True, but adamw has no trust ratio; set name to 'lamb'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

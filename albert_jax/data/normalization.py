@@ -12,22 +12,32 @@ _LATEX_QUOTES = re.compile("``|''")
 _WIDE_SPACE = re.compile(r"\s{2,}")
 
 
-def normalize(text: str, straight_quotes: bool = False) -> str:
-    """One space between words, compatibility decomposition, no combining marks, lower
-    case (``preprocess_text`` in the official ``tokenization.py``).
+@dataclass(frozen=True)
+class Normalization:
+    """The rules that a model's text goes by; those of the official models by default
+    (``preprocess_text`` in the official ``tokenization.py``)."""
 
-    Args:
-      straight_quotes: also turn `` and '' into ", as Hugging Face does and the official
-        code does not.
-    """
+    straight_quotes: bool = False
+    """Turn `` and '' into ", as Hugging Face does and the official code does not."""
+    lower_case: bool = True
+    keep_accents: bool = False
+    """Neither decompose characters nor drop combining marks."""
+
+
+OFFICIAL = Normalization()
+
+
+def normalize(text: str, rules: Normalization = OFFICIAL) -> str:
+    """One space between words, compatibility decomposition, no combining marks, lower
+    case, or what ``rules`` say instead."""
     text = " ".join(text.split())
-    if straight_quotes:
+    if rules.straight_quotes:
         text = _LATEX_QUOTES.sub('"', text)
-    if not text.isascii():
+    if not (text.isascii() or rules.keep_accents):
         text = unicodedata.normalize("NFKD", text)
         for mark in filter(unicodedata.combining, set(text)):
             text = text.replace(mark, "")
-    return text.lower()
+    return text.lower() if rules.lower_case else text
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class AlignedText:
     ends: Int[np.ndarray, " c"]
 
 
-def align(text: str, straight_quotes: bool = False) -> AlignedText:
+def align(text: str, rules: Normalization = OFFICIAL) -> AlignedText:
     """``normalize``, and where its characters come from.
 
     A combining mark that is dropped belongs to the character before it, so that a span
@@ -49,18 +59,18 @@ def align(text: str, straight_quotes: bool = False) -> AlignedText:
     starts = _collapsed(text)
     ends = starts + 1
     source = " ".join(text.split())
-    if straight_quotes:
+    if rules.straight_quotes:
         seconds = [match.end() - 1 for match in _LATEX_QUOTES.finditer(source)]
         ends[[second - 1 for second in seconds]] += 1
         starts, ends = np.delete(starts, seconds), np.delete(ends, seconds)
         source = _LATEX_QUOTES.sub('"', source)
     if not source.isascii():
-        counts = np.array([_remains(character) for character in source], np.int64)
+        counts = np.array(_counts(source, rules), np.int64)
         for mark in np.flatnonzero(counts == 0)[::-1]:
             if mark:
                 ends[mark - 1] = ends[mark]
         starts, ends = np.repeat(starts, counts), np.repeat(ends, counts)
-    return AlignedText(normalize(text, straight_quotes), starts, ends)
+    return AlignedText(normalize(text, rules), starts, ends)
 
 
 def _collapsed(text: str) -> np.ndarray:
@@ -71,12 +81,20 @@ def _collapsed(text: str) -> np.ndarray:
     return np.delete(np.arange(begin, stop), further)
 
 
-@lru_cache(maxsize=4096)
-def _remains(character: str) -> int:
-    """How many characters ``normalize`` makes of one.
+def _counts(source: str, rules: Normalization) -> list[int]:
+    """How many characters ``normalize`` makes of each.
 
     Decomposing a whole text only reorders marks, which are dropped, and lower-casing
-    what is decomposed keeps lengths: so the characters can be counted one by one.
+    keeps the length of what is decomposed: so characters can be counted one by one.
     """
+    if not rules.keep_accents:
+        return [_remains(character) for character in source]
+    # Lower-casing makes two of an İ.
+    return [len(c.lower()) if rules.lower_case else 1 for c in source]
+
+
+@lru_cache(maxsize=4096)
+def _remains(character: str) -> int:
+    """How many characters of one are left, decomposed and without marks."""
     parts = unicodedata.normalize("NFKD", character)
     return sum(not unicodedata.combining(part) for part in parts)

@@ -14,7 +14,7 @@ import numpy as np
 import sentencepiece as spm
 
 from albert_jax.config import UserError
-from albert_jax.data.normalization import align, normalize
+from albert_jax.data.normalization import OFFICIAL, Normalization, align, normalize
 from albert_jax.data.tokenizer import Tokenizer
 
 USER_DEFINED = ("(", ")", '"', "-", ".", "–", "£", "€")
@@ -25,7 +25,7 @@ _JOINING = frozenset("abcdefghijklmnopqrstuvwxyz") | _PUNCTUATION
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A unigram model; text goes through ``normalize`` first."""
+    """A SentencePiece model; text goes through ``normalize`` first."""
 
     FILE = "spiece.model"
     HUGGING_FACE = "AlbertTokenizer"
@@ -35,18 +35,17 @@ class SentencePieceTokenizer(Tokenizer):
         self,
         model: bytes,
         path: str | Path,
-        straight_quotes: bool = False,
+        rules: Normalization = OFFICIAL,
         special_tokens_in_text: bool = False,
     ) -> None:
         """Prefer ``load``; ``path`` is what error messages and copies refer to."""
-        self.straight_quotes = straight_quotes
+        self.rules = rules
         self._processor = _processor(model, str(path))
         super().__init__(model, path, special_tokens_in_text)
 
     def _encode_plain(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
-        quotes = self.straight_quotes
         encoded = self._processor.encode(
-            [normalize(text, quotes) for text in texts],
+            [normalize(text, self.rules) for text in texts],
             out_type=int,
             num_threads=threads,
         )
@@ -58,7 +57,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _encode_plain_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """By three steps back: a piece's place in SentencePiece's own normal form, from
         there in ours, from there in ``text``."""
-        official = align(text, self.straight_quotes)
+        official = align(text, self.rules)
         normal, source = self._processor.normalize(official.text, with_offsets=True)
         pieces = self._processor.encode(official.text, out_type=str)
         pieces = [part for p in pieces for part in self._resplits.get(p, (p,))]
@@ -76,9 +75,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def word_starts(self) -> np.ndarray:
-        """Whether the piece of each id starts a word, bool [V]
-        (``_is_start_piece_sp``)."""
-        return np.array([_starts_word(piece) for piece in self.pieces])
+        """Whether the piece of each id starts a word, bool [V]."""
+        return np.array([starts_word(piece) for piece in self.pieces])
 
     @cached_property
     def ordinary_ids(self) -> np.ndarray:
@@ -200,13 +198,10 @@ def _spans(
     return np.stack([begins, closes], axis=1).astype(np.int32)
 
 
-def _starts_word(piece: str) -> bool:
-    return (
-        piece.startswith((UNDERLINE, "<"))
-        or piece in _PUNCTUATION
-        # Digits, apostrophes and letters beyond a-z always start a word.
-        or not all(character.lower() in _JOINING for character in piece)
-    )
+def starts_word(piece: str) -> bool:
+    """Whether whole-word masking begins a word here (``_is_start_piece_sp``)."""
+    # An underline, a digit, an apostrophe, "<" or a letter beyond a-z always does.
+    return piece in _PUNCTUATION or not all(c.lower() in _JOINING for c in piece)
 
 
 def _training_error(message: str, vocab_size: int) -> Exception:

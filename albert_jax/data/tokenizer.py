@@ -19,6 +19,7 @@ from jaxtyping import Int
 
 from albert_jax.config import UserError
 from albert_jax.data.encoding import Layout, Rows, segments_of
+from albert_jax.data.normalization import Normalization
 
 
 class Tokenizer(ABC):
@@ -58,6 +59,8 @@ class Tokenizer(ABC):
     def load(
         path: str | Path,
         *,
+        lower_case: bool = True,
+        keep_accents: bool = False,
         straight_quotes: bool = False,
         special_tokens_in_text: bool = False,
     ) -> "Tokenizer":
@@ -65,6 +68,9 @@ class Tokenizer(ABC):
         of one piece a line (Chinese; needs the ``zh`` extra).
 
         Args:
+          lower_case: false for a cased model; Hugging Face's ``do_lower_case``.
+          keep_accents: leave accents, ligatures and the like as they are. The official
+            code takes them apart, but never for a cased WordPiece vocabulary.
           straight_quotes: turn `` and '' into " first, as Hugging Face does and the
             official code does not; SentencePiece only.
           special_tokens_in_text: read [MASK], [SEP] and the like, where a text says
@@ -73,6 +79,7 @@ class Tokenizer(ABC):
         Raises:
           UserError: no such file, no vocabulary, or a special piece lacks.
         """
+        rules = Normalization(straight_quotes, lower_case, keep_accents)
         try:
             vocabulary = Path(path).read_bytes()
         except OSError as error:
@@ -83,16 +90,11 @@ class Tokenizer(ABC):
             from albert_jax.data.sentencepiece import SentencePieceTokenizer
 
             return SentencePieceTokenizer(
-                vocabulary, path, straight_quotes, special_tokens_in_text
+                vocabulary, path, rules, special_tokens_in_text
             )
         from albert_jax.data.wordpiece import WordPieceTokenizer
 
-        if straight_quotes:
-            raise UserError(
-                f"straight_quotes is True, but {str(path)!r} is a WordPiece vocabulary "
-                "and its quotes are left alone by Hugging Face too; leave it out"
-            )
-        return WordPieceTokenizer(vocabulary, path, special_tokens_in_text)
+        return WordPieceTokenizer(vocabulary, path, rules, special_tokens_in_text)
 
     @staticmethod
     def train(

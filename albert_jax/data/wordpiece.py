@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from albert_jax.config import UserError
+from albert_jax.data.normalization import OFFICIAL, Normalization
 from albert_jax.data.tokenizer import Tokenizer
 
 try:
@@ -37,10 +38,15 @@ class WordPieceTokenizer(Tokenizer):
         self,
         vocabulary: bytes,
         path: str | Path,
+        rules: Normalization = OFFICIAL,
         special_tokens_in_text: bool = False,
-        lower_case: bool = True,
     ) -> None:
         """Prefer ``load``; ``vocabulary`` is UTF-8, one piece a line, ids from 0."""
+        if rules.straight_quotes:
+            raise UserError(
+                f"straight_quotes is True, but {str(path)!r} is a WordPiece vocabulary "
+                "and its quotes are left alone by Hugging Face too; leave it out"
+            )
         try:
             lines = vocabulary.decode().removesuffix("\n").split("\n")
         except UnicodeDecodeError as error:
@@ -58,7 +64,10 @@ class WordPieceTokenizer(Tokenizer):
                 max_input_chars_per_word=200,
             )
         )
-        self._model.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
+        self._model.normalizer = normalizers.BertNormalizer(
+            lowercase=rules.lower_case,
+            strip_accents=rules.lower_case and not rules.keep_accents,
+        )
         self._model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._model.decoder = decoders.WordPiece(prefix=CONTINUATION, cleanup=False)
 
