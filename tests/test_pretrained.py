@@ -75,6 +75,23 @@ def test_what_is_saved_is_loaded_to_the_bit(tmp_path, tokenizer, head):
     assert said == []
 
 
+def test_case_and_accents_are_kept_where_the_source_keeps_them(tmp_path, tokenizer):
+    model, variables = make("AlbertModel")
+    cased = Tokenizer.load(tokenizer.path, lower_case=False, keep_accents=True)
+    save_pretrained(tmp_path / "saved", model, variables, cased)
+    read = from_pretrained(tmp_path / "saved", report=pytest.fail).tokenizer
+    assert read.rules == cased.rules != tokenizer.rules
+    file = tmp_path / "saved" / "tokenizer_config.json"
+    file.write_text(json.dumps({"strip_accents": False}))
+    read = from_pretrained(tmp_path / "saved", report=pytest.fail).tokenizer
+    assert read.rules.lower_case and read.rules.keep_accents
+    file.write_text("not JSON")
+    assert "tokenizer_config.json cannot be read" in refused(tmp_path / "saved")
+    file.unlink()
+    read = from_pretrained(tmp_path / "saved", report=pytest.fail).tokenizer
+    assert read.rules == tokenizer.rules
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -39,9 +39,8 @@ class SentencePieceTokenizer(Tokenizer):
         special_tokens_in_text: bool = False,
     ) -> None:
         """Prefer ``load``; ``path`` is what error messages and copies refer to."""
-        self.rules = rules
         self._processor = _processor(model, str(path))
-        super().__init__(model, path, special_tokens_in_text)
+        super().__init__(model, path, rules, special_tokens_in_text)
 
     def _encode_plain(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
         encoded = self._processor.encode(

@@ -19,7 +19,7 @@ from jaxtyping import Int
 
 from albert_jax.config import UserError
 from albert_jax.data.encoding import Layout, Rows, segments_of
-from albert_jax.data.normalization import Normalization
+from albert_jax.data.normalization import OFFICIAL, Normalization
 
 
 class Tokenizer(ABC):
@@ -36,9 +36,14 @@ class Tokenizer(ABC):
     """The pieces for padding, unknown text, [CLS], [SEP] and [MASK]."""
 
     def __init__(
-        self, vocabulary: bytes, path: str | Path, special_tokens_in_text: bool = False
+        self,
+        vocabulary: bytes,
+        path: str | Path,
+        rules: Normalization = OFFICIAL,
+        special_tokens_in_text: bool = False,
     ) -> None:
         self.path = str(path)
+        self.rules = rules
         self.vocabulary = vocabulary
         """The bytes of the file."""
         self.special_tokens_in_text = special_tokens_in_text

@@ -55,7 +55,7 @@ class WordPieceTokenizer(Tokenizer):
                 "one piece a line"
             ) from error
         self._pieces = [line.strip() for line in lines]
-        super().__init__(vocabulary, path, special_tokens_in_text)
+        super().__init__(vocabulary, path, rules, special_tokens_in_text)
         self._model = tokenizers.Tokenizer(
             models.WordPiece(
                 self._ids,

@@ -223,7 +223,7 @@ def _read_config(
 
 def _architecture(folder: Path, report: Report) -> str | None:
     """The head that Hugging Face's file says the tensors are of."""
-    values = json.loads((folder / _CONFIGS["hugging_face"][0]).read_text())
+    values = _read_json(folder / _CONFIGS["hugging_face"][0])
     said = values.get("architectures") or []
     if said and said[0] not in HEADS:
         report(f"{folder} says it is {said[0]!r}, unknown here: its tensors decide")
@@ -238,7 +238,18 @@ def _read_tokenizer(folder: Path, report: Report) -> Tokenizer | None:
     if not found:
         report(f"{folder} has no vocabulary, so there is no tokenizer")
         return None
-    return Tokenizer.load(found[0])
+    return Tokenizer.load(found[0], **_text_rules(folder))
+
+
+def _text_rules(folder: Path) -> dict[str, bool]:
+    """What Hugging Face's file says of case and accents; as the official without it."""
+    file = folder / "tokenizer_config.json"
+    said = _read_json(file) if file.is_file() else {}
+    return {
+        "lower_case": said.get("do_lower_case", True),
+        # Two classes, two names for it.
+        "keep_accents": said.get("keep_accents", said.get("strip_accents") is False),
+    }
 
 
 def _write_hugging_face(
@@ -255,7 +266,9 @@ def _write_hugging_face(
             folder / "tokenizer_config.json",
             {
                 "tokenizer_class": tokenizer.HUGGING_FACE,
-                "do_lower_case": True,
+                "do_lower_case": tokenizer.rules.lower_case,
+                "keep_accents": tokenizer.rules.keep_accents,
+                "strip_accents": not tokenizer.rules.keep_accents,
                 "model_max_length": model.config.max_position_embeddings,
             },
         )
@@ -272,6 +285,13 @@ def _write_official(
 
 
 _WRITERS = {"hugging_face": _write_hugging_face, "official": _write_official}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
 
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:
