@@ -144,6 +144,27 @@ def test_a_folder_is_read_as_any_head(tmp_path, tokenizer):
     assert "classifier/kernel" in said[1] and "drawn afresh" in said[1]
     head = "AlbertForSequenceClassification"
     assert "num_labels is not given" in refused(tmp_path / "saved", head)
+    other = from_pretrained(
+        tmp_path / "saved", head, num_labels=5, seed=1, report=said.append
+    )
+    kernels = [
+        x.variables["params"]["classifier"]["kernel"] for x in (classifier, other)
+    ]
+    assert not np.array_equal(*kernels)
+
+
+def test_what_a_source_says_it_has_is_never_drawn(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    save_pretrained(tmp_path / "saved", *make("AlbertForMaskedLM"))
+    file = tmp_path / "saved" / "model.safetensors"
+    encoder = {k: v for k, v in load_file(file).items() if k.startswith("albert.")}
+    save_file(encoder, file)
+    line = refused(tmp_path / "saved")
+    assert "tensor predictions.dense.weight is missing" in line
+    # Unless it is asked for by name, and then it is said.
+    from_pretrained(tmp_path / "saved", "AlbertForMaskedLM", report=(said := []).append)
+    assert "predictions/dense/kernel" in said[0] and "drawn afresh" in said[0]
 
 
 def test_without_architectures_the_tensors_decide(tmp_path):
