@@ -315,6 +315,13 @@ class Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in files]
             about = {"id": model, "sha": COMMIT, "siblings": siblings}
             return self.say(200, json.dumps(about).encode())
+        # Version 2 of the library asks for this.
+        if self.path.startswith(f"/api/models/{model}/tree/"):
+            tree = [
+                {"type": "file", "path": name, "size": len(body), "oid": name}
+                for name, body in files.items()
+            ]
+            return self.say(200, json.dumps(tree).encode())
         if self.path.startswith(f"/api/models/{model}/"):
             return self.say(404, b"", {"X-Error-Code": "RevisionNotFound"})
         before, _, name = self.path.partition(f"/{model}/resolve/{COMMIT}/")
