@@ -164,6 +164,8 @@ def test_packed_rows_are_full_and_hold_every_pair_once(length):
 
 
 def test_best_fit():
-    rows = pack(np.array([5, 3, 2, 8, 10, 1, 1]), 10, 16)
-    assert [sorted(row) for row in rows] == [[4], [2, 3], [0, 1, 5, 6]]
-    assert max(map(len, pack(np.ones(20, int), 10, 4))) == 4
+    blocks = pack(np.array([5, 3, 2, 8, 10, 1, 1]), 10, 16)
+    rows = [row for block in blocks for row in block.tolist()]
+    assert [sorted(r) for r in rows] == [[4], [2, 3], [0, 1, 5, 6]]
+    (block,) = pack(np.ones(20, int), 10, 4)
+    assert block.shape == (5, 4)
