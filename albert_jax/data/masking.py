@@ -77,24 +77,25 @@ def draw_spans(
     count = len(limits)
     row_ends = np.array([0, count]) if row_ends is None else row_ends
     in_row = np.diff(row_ends)
-    row = np.repeat(np.arange(len(in_row)), in_row)
-    place = np.arange(count) - row_ends[row]
-    shape = (len(in_row), int(in_row.max(initial=0)))
-    order = np.lexsort((rng.random(shape)[row, place], row))
+    there = np.arange(in_row.max(initial=0)) < in_row[:, None]
+    keys = np.where(there, rng.random(there.shape), np.inf)
+    # Stable, so that what else is in the batch cannot decide between equal keys.
+    places = np.argsort(keys, axis=1, kind="stable")
+    order = (places + row_ends[:-1, None])[there]
     # The law of n, cut to the words that are left in the segment.
     shares = np.cumsum(1.0 / np.arange(1, max_ngram + 1))
-    reach = np.minimum(limits - np.arange(count), max_ngram)
-    drawn = rng.random(shape)[row, place] * shares[reach - 1]
+    reach = np.minimum(limits[order] - order, max_ngram)
+    drawn = rng.random(there.shape)[there] * shares[reach - 1]
     wanted = 1 + np.searchsorted(shares, drawn, side="right")
 
-    visits = list(zip(order.tolist(), wanted[order].tolist(), strict=True))
     ends = bounds.tolist()
     taken = bytearray(count)
     spans = []
     rows = zip(row_ends[:-1].tolist(), row_ends[1:].tolist(), strict=True)
     budgets = np.broadcast_to(budget, len(in_row)).tolist()
     for (begin, end), left in zip(rows, budgets, strict=True):
-        for word, n in visits[begin:end]:
+        visits = zip(order[begin:end].tolist(), wanted[begin:end].tolist(), strict=True)
+        for word, n in visits:
             if left <= 0:
                 break
             while n > 1 and ends[word + n] - ends[word] > left:
