@@ -134,7 +134,12 @@ def _list(arguments: Sequence[str]) -> None:
 
 def _inspect(arguments: Sequence[str]) -> None:
     options = _parse_experiment(_Inspect, arguments, "inspect")
-    from albert_jax.model.costs import RowShape, forward_flops, parameter_table
+    from albert_jax.model.costs import (
+        RowShape,
+        forward_flops,
+        parameter_table,
+        training_flops,
+    )
 
     experiment = options.experiment
     data = experiment.data
@@ -142,11 +147,12 @@ def _inspect(arguments: Sequence[str]) -> None:
     row = RowShape(data.sequence_length, data.predictions, data.pairs)
     flops = forward_flops(experiment.model, row)
     forward = sum(flops.values()) * data.batch_size
+    training = training_flops(experiment.model, row) * data.batch_size
     document = {
         "name": experiment.name,
         "parameters": parameters | {"total": sum(parameters.values())},
         "forward_flops_per_row": flops,
-        "flops_per_step": {"forward": forward, "forward and backward": 3 * forward},
+        "flops_per_step": {"forward": forward, "forward and backward": training},
         "batch": {
             "rows": data.batch_size,
             "tokens per row": data.sequence_length,
