@@ -4,7 +4,7 @@
     albert-jax inspect   EXPERIMENT [--json]           what it costs; allocates nothing
     albert-jax prepare   EXPERIMENT                    its corpus and vocabulary, once
     albert-jax pretrain  EXPERIMENT [--workdir DIR]    prepares, trains, resumes
-    albert-jax fill-mask RUN ["Text with [MASK]." ...] a pretrained model's answers
+    albert-jax fill-mask RUN ["Text with [MASK]." ... | -] a pretrained model's answers
 
 EXPERIMENT is FILE.py or FILE.py:ARM; every field of it is a flag (--help lists them).
 
@@ -21,7 +21,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,9 @@ from albert_jax.config import PretrainingExperiment, UserError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# Lines of standard input that are answered at once.
+_BLOCK = 256
 
 _Experiment = Annotated[PretrainingExperiment, tyro.conf.arg(name="")]
 
@@ -84,8 +87,8 @@ class _FillMask:
     run: tyro.conf.Positional[Path]
     """Folder of a run."""
     text: tyro.conf.Positional[tuple[str, ...]] = field(default=())
-    """Sentences with [MASK]; without any, held-out sentences of the run's corpus, each
-    with one word masked."""
+    """Sentences with [MASK], or - to read them from standard input, one a line; without
+    any, held-out sentences of the run's corpus, each with one word masked."""
     top: int = 5
     """Predictions to show for each [MASK]."""
     sentences: int = 8
@@ -217,28 +220,48 @@ def _pretrain(arguments: Sequence[str]) -> int:
 def _fill_mask(arguments: Sequence[str]) -> None:
     options = _parse(_FillMask, arguments, "fill-mask")
     from albert_jax.data.shards import PreparedCorpus
+    from albert_jax.programs import keep_programs
     from albert_jax.tasks.fill_mask import FillMask, masked_sentences, spell
     from albert_jax.train.run import load_run, read_experiment
 
-    model, variables, tokenizer = load_run(
-        options.run, report=lambda line: print(f"albert-jax: {line}", file=sys.stderr)
-    )
+    keep_programs(report=_warn)
+    model, variables, tokenizer = load_run(options.run, report=_warn)
     fill = FillMask(model, variables, tokenizer)
-    for text in options.text:
-        print(text)
-        for predictions in fill(text, options.top):
-            print("  " + _shown(predictions))
+
+    def show(texts: Sequence[str], rows: Sequence[Any], truths: Sequence[str]) -> None:
+        answers = fill.predict(rows, options.top)
+        for text, answer, truth in zip(texts, answers, truths, strict=True):
+            print(text)
+            for predictions in answer:
+                print("  " + _shown(predictions))
+            if truth:
+                print(f"  was: {truth}")
+
     if options.text:
+        for texts in _blocks(options.text):
+            show(texts, [fill.encode(text) for text in texts], [""] * len(texts))
         return
     folder = read_experiment(options.run)["experiment"]["corpus"]["prepared"]
     corpus = PreparedCorpus.open(folder, "heldout")
     longest = min(48, model.config.max_position_embeddings)
-    examples = masked_sentences(corpus, tokenizer, longest)
-    for ids, truth in islice(examples, options.sentences):
-        print(spell(tokenizer, ids[1:-1]))
-        for predictions in fill.predict(ids, options.top):
-            print("  " + _shown(predictions))
-        print(f"  was: {spell(tokenizer, truth)}")
+    examples = islice(masked_sentences(corpus, tokenizer, longest), options.sentences)
+    rows, truths = zip(*examples, strict=True)
+    texts = [spell(tokenizer, ids[1:-1]) for ids in rows]
+    show(texts, rows, [spell(tokenizer, truth) for truth in truths])
+
+
+def _blocks(given: Sequence[str]) -> Iterator[list[str]]:
+    """Texts to answer at once; "-" stands for the lines of standard input, which a
+    terminal gets answered one by one."""
+    if "-" not in given:
+        yield list(given)
+        return
+    typed = (line.rstrip("\n") for line in sys.stdin if line.strip())
+    texts = chain.from_iterable(typed if text == "-" else [text] for text in given)
+    size = 1 if sys.stdin.isatty() else _BLOCK
+    while block := list(islice(texts, size)):
+        yield block
+        sys.stdout.flush()
 
 
 def _parse_experiment(kind: type, arguments: Sequence[str], command: str) -> Any:
@@ -348,6 +371,10 @@ def _console() -> "Console":
 
 def _say(console: "Console", line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _warn(line: str) -> None:
+    print(f"albert-jax: {line}", file=sys.stderr)
 
 
 def _table(title: str, rows: dict[str, int]) -> None:

@@ -1,5 +1,6 @@
 """The command line: what it does, and what it says to every mistake in one line."""
 
+import io
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ def home(tmp_path, monkeypatch):
     file.write_text(EXPERIMENT.format(tests=str(TESTS)))
     small_run.write_corpus(tmp_path / "corpus.txt")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("albert_jax.programs.keep_programs", lambda report: None)
     return tmp_path
 
 
@@ -49,7 +51,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "albert_jax", *arguments]
 
 
-def test_from_text_to_answers(home, capsys):
+def test_from_text_to_answers(home, capsys, monkeypatch):
     spec = "experiments/small.py:first"
     assert main(["prepare", spec, "--processes", "1"]) == 0
     assert "documents" in capsys.readouterr().out
@@ -62,6 +64,15 @@ def test_from_text_to_answers(home, capsys):
     assert lines[0] == "River [MASK] winter." and lines[1].count("%") == 3
     assert main(["fill-mask", "runs/small", "--sentences", "2"]) == 0
     assert capsys.readouterr().out.count("  was: ") == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("A [MASK].\n\nThe [MASK] [MASK].\n"))
+    assert main(["fill-mask", "runs/small", "One [MASK].", "-"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [x for x in lines if x[0] != " "] == [
+        "One [MASK].",
+        "A [MASK].",
+        "The [MASK] [MASK].",
+    ]
+    assert len(lines) == 3 + 4
     # A run is its own experiment: other settings do not fit it, whatever its state.
     line = fails(capsys, "pretrain", spec, "--steps", "6", "--processes", "1")
     assert "steps: 4 -> 6" in line
