@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -230,6 +231,20 @@ def test_batches_are_the_rows_on_any_number_of_hosts_and_from_anywhere():
                 for name in batch
             }
             assert same(joined, batch)
+
+
+def test_the_next_epoch_is_planned_before_it_begins():
+    source = data(documents=200)
+    half = source.rows_per_epoch // 2 // 8 * 8
+    assert list(source.batches(0, half)) and list(source._plans) == [0]
+    list(source.batches(0, half + 16))
+    until = time.monotonic() + 30
+    while list(source._plans) != [0, 1] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert list(source._plans) == [0, 1]
+    assert same(
+        source[source.rows_per_epoch], data(documents=200)[source.rows_per_epoch]
+    )
 
 
 def test_workers_change_nothing():

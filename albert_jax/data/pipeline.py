@@ -62,6 +62,7 @@ class PretrainingData:
         )
         self._plans: dict[int, Epoch] = {}
         self._planning = threading.Lock()
+        self._ahead = 0
         self.rows_per_epoch = len(self.plan(0))
         """Rows of the first epoch; later ones are cut or wrapped to as many."""
 
@@ -73,6 +74,8 @@ class PretrainingData:
 
     def plan(self, epoch: int) -> Epoch:
         """The epoch's pairs and rows; the two used last are kept."""
+        if plan := self._plans.get(epoch):
+            return plan
         with self._planning:
             if epoch not in self._plans:
                 rng = np.random.default_rng([self.seed, _PLAN, epoch])
@@ -84,6 +87,14 @@ class PretrainingData:
                 )
                 self._plans = dict([*self._plans.items()][-1:]) | {epoch: plan}
             return self._plans[epoch]
+
+    def plan_ahead(self, n: int) -> None:
+        """Plans the epoch after row n's in the background, once half of this one is
+        over, so that no step waits for it."""
+        epoch, row = divmod(n, self.rows_per_epoch)
+        if 2 * row >= self.rows_per_epoch and self._ahead < epoch + 1:
+            self._ahead = epoch + 1
+            threading.Thread(target=self.plan, args=(epoch + 1,), daemon=True).start()
 
     def __getitem__(self, n: int) -> Example:
         return {name: rows[0] for name, rows in self.rows(int(n), int(n) + 1).items()}
@@ -297,6 +308,7 @@ class _HostBatches:
         size = self.data.config.batch_size
         share = size // self.hosts
         start = self.start + int(i) * size + self.host * share
+        self.data.plan_ahead(start)
         return self.data.rows(start, start + share)
 
 
