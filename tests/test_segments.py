@@ -6,7 +6,8 @@ from made_corpus import MadeCorpus, make
 from scipy import stats
 
 from albert_jax.config import DataConfig, UserError
-from albert_jax.data.segments import draw_pairs, pack, plan_epoch, truncated
+from albert_jax.data.packing import pack
+from albert_jax.data.segments import draw_pairs, plan_epoch, truncated
 
 
 def pairs_of(corpus, seed=0, **fields):

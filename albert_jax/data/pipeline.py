@@ -14,7 +14,8 @@ import numpy as np
 from albert_jax.config import DataConfig
 from albert_jax.data.draws import RowDraws
 from albert_jax.data.masking import Vocabulary, mask
-from albert_jax.data.segments import Epoch, Pairs, before, plan_epoch, ragged
+from albert_jax.data.packing import before, lay_out, ragged
+from albert_jax.data.segments import Epoch, Pairs, plan_epoch
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 
@@ -197,65 +198,32 @@ class PretrainingData:
         labels: np.ndarray,
         draws: RowDraws,
     ) -> Example:
-        """Lays pairs out as [CLS] A [SEP] B [SEP] and masks the rows.
-
-        Args:
-          tokens, sizes: see ``segments``.
-          row, slot: [pairs], where each pair goes.
-        """
+        """Rows of pairs, masked; see ``lay_out``."""
         c = self.config
-        pad, cls, sep = self.specials
-        kinds = sizes.shape[1]
-        lengths = sizes.sum(axis=1) + kinds + 1
-        shape = (int(row[-1]) + 1, c.sequence_length)
-        used = np.bincount(row, lengths).astype(int)
-        begins = before(lengths)
-        starts = begins - before(used)[row]
-
-        # Of every place that is not padding, in order: where it is, whose, and how far.
-        places = ragged(row * shape[1] + starts, lengths)
-        pair = np.repeat(np.arange(len(row)), lengths)
-        inside = np.arange(len(pair)) - begins[pair]
-        second = inside >= (sizes[:, 0] + 2)[pair]
-        special = np.zeros(len(pair), bool)
-        for place in (0, sizes[:, 0] + 1, lengths - 1):
-            special[begins + place] = True
-
-        ids = np.full(shape, pad, np.int32)
-        types, positions, members = np.zeros((3, *shape), np.int32)
-        # Which segment a position's token belongs to; none for specials and padding.
-        owner = np.full(shape, -1)
-        ids.ravel()[places] = sep
-        ids.ravel()[places[begins]] = cls
-        ids.ravel()[places[~special]] = tokens
-        types.ravel()[places] = second
-        positions.ravel()[places] = inside
-        members.ravel()[places] = slot[pair] + 1
-        owner.ravel()[places] = np.where(special, -1, kinds * slot[pair] + second)
-
-        wanted = np.rint(c.mask_fraction * used).astype(int)
+        laid = lay_out(tokens, sizes, row, slot, c.sequence_length, self.specials)
+        wanted = np.rint(c.mask_fraction * laid.used).astype(int)
         masked, chosen = mask(
-            ids,
-            owner,
+            laid.ids,
+            laid.segments,
             self.vocabulary,
             np.minimum(c.predictions, np.maximum(1, wanted)),
             c.max_ngram,
             c.official_masking,
             draws,
         )
-        at, column = np.divmod(chosen, shape[1])
+        at, column = np.divmod(chosen, c.sequence_length)
         place = np.arange(len(at)) - np.searchsorted(at, at)
-        predicted = _Slots(at, place, (shape[0], c.predictions))
-        judged = _Slots(row, slot, (shape[0], c.pairs))
+        predicted = _Slots(at, place, (len(masked), c.predictions))
+        judged = _Slots(row, slot, (len(masked), c.pairs))
         return {
             "input_ids": masked,
-            "attention_mask": members > 0,
-            "token_type_ids": types,
-            "position_ids": positions,
-            "segment_ids": members,
-            "cls_positions": judged.filled(starts, np.int32),
+            "attention_mask": laid.pairs > 0,
+            "token_type_ids": laid.types,
+            "position_ids": laid.positions,
+            "segment_ids": laid.pairs,
+            "cls_positions": judged.filled(laid.starts, np.int32),
             "masked_positions": predicted.filled(column, np.int32),
-            "masked_labels": predicted.filled(ids.ravel()[chosen], np.int32),
+            "masked_labels": predicted.filled(laid.ids.ravel()[chosen], np.int32),
             "masked_weights": predicted.filled(1, np.float32),
             "sentence_order_label": judged.filled(labels, np.int32),
             "sentence_order_weights": judged.filled(c.objective != "none", np.float32),

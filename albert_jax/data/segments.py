@@ -4,12 +4,12 @@ Everything here is computed from sentence boundaries alone, for all documents at
 no token is read. Sentences and documents are numbered through the whole corpus.
 """
 
-import bisect
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from albert_jax.config import DataConfig, UserError
+from albert_jax.data.packing import before, pack, ragged
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,6 @@ class Epoch:
         """The pairs of some rows, row after row, and how many each row holds."""
         sizes = self.offsets[rows + 1] - self.offsets[rows]
         return self.members[ragged(self.offsets[rows], sizes)], sizes
-
-
-def ragged(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The integers of all ranges ``start`` to ``start + size``, one range after
-    another."""
-    return np.arange(sizes.sum()) + np.repeat(starts - before(sizes), sizes)
-
-
-def before(sizes: np.ndarray) -> np.ndarray:
-    """The sum of the sizes before each."""
-    return np.cumsum(sizes) - sizes
 
 
 def specials(config: DataConfig) -> int:
@@ -251,49 +240,3 @@ def truncated(
     """Lengths of A and B after tokens went, one by one, from the longer (tie: B)."""
     kept_b = np.minimum(b, np.maximum(budget - a, budget // 2))
     return np.minimum(a, budget - kept_b), kept_b
-
-
-def pack(lengths: np.ndarray, capacity: int, most: int) -> list[np.ndarray]:
-    """Fills rows of ``capacity`` tokens with at most ``most`` items each, best fit.
-
-    A row opens with the longest item left and takes, again and again, the longest that
-    still fits. Items of one length are used in the order given.
-
-    Returns:
-      Blocks [rows, items of each]: rows of a block hold items of the same lengths.
-    """
-    order = np.argsort(lengths, kind="stable")
-    unique, counts = np.unique(lengths, return_counts=True)
-    left, counts = unique.tolist(), counts.tolist()
-    next_item = np.cumsum([0, *counts]).tolist()
-    blocks = []
-    while left:
-        makeup = _fill_row(left, counts, capacity, most)
-        # Rows are alike until one of their lengths runs out.
-        rows = min(counts[i] // taken for i, taken in makeup)
-        columns = []
-        for i, taken in makeup:
-            items = order[next_item[i] : next_item[i] + rows * taken]
-            columns.append(items.reshape(rows, taken))
-            next_item[i] += rows * taken
-            counts[i] -= rows * taken
-        blocks.append(np.concatenate(columns, axis=1))
-        for i, _ in sorted(makeup, reverse=True):
-            if not counts[i]:
-                del left[i], counts[i], next_item[i]
-    return blocks
-
-
-def _fill_row(
-    lengths: list[int], counts: list[int], capacity: int, most: int
-) -> list[tuple[int, int]]:
-    """Which of the ascending ``lengths``, by index, a row takes, and how often."""
-    makeup = []
-    i = len(lengths)
-    while most and (i := bisect.bisect_right(lengths, capacity, hi=i)):
-        i -= 1
-        taken = min(counts[i], capacity // lengths[i], most)
-        makeup.append((i, taken))
-        capacity -= taken * lengths[i]
-        most -= taken
-    return makeup
