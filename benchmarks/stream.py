@@ -59,12 +59,10 @@ def _prepare_table(args: argparse.Namespace, small: Path, large: Path) -> None:
     for _ in range(args.rounds):
         for name in names:
             rounds[name].append(_measure(args.model, small, name))
-    print(
-        f"\n{'text to shards':24} {'MB/s':>7} {'spread':>14} {'peak MB':>8} {'x10':>6}"
-    )
+    _print_head("text to shards", "MB/s")
     for name in names:
         if rounds[name][0] is None:
-            print(f"{name:24} {'not run: no transformers':>7}")
+            print(f"{name:24} not run: transformers is not installed")
             continue
         peak = statistics.median(x["peak"] for x in rounds[name]) / 1e6
         more = _measure(args.model, large, name)["peak"] / 1e6
@@ -77,13 +75,17 @@ def _stream_table(args: argparse.Namespace, small: Path, large: Path) -> None:
     for _ in range(args.rounds):
         for variant in variants:
             rounds[variant].append(_measure(args.model, small, "stream", *variant))
-    print(f"\n{'rows':24} {'tokens/s':>9} {'spread':>14} {'peak MB':>8} {'x10':>6}")
+    _print_head("rows", "tokens/s")
     for length, packing in variants:
         found = rounds[length, packing]
         peak = statistics.median(x["peak"] for x in found) / 1e6
         more = _measure(args.model, large, "stream", length, packing)["peak"] / 1e6
         name = f"{length}, {'packed' if packing else 'one pair'}"
         _print_row(name, [x["rate"] for x in found], peak, more, 0)
+
+
+def _print_head(what: str, unit: str) -> None:
+    print(f"\n{what:24} {unit:>9} {'spread':>20} {'peak MB':>8} {'x10':>6}")
 
 
 def _print_row(
@@ -170,6 +172,9 @@ def measure_stream(
         rows = data.rows_per_epoch // config.batch_size * config.batch_size
         return sum(int(b["attention_mask"].sum()) for b in data.batches(0, rows))
 
+    # Grain is imported with the first batch.
+    first = PretrainingData(corpus, tokenizer, config, seed=1)
+    next(first.batches(0, config.batch_size))
     return _timed(work)
 
 
