@@ -244,10 +244,14 @@ def _fill_mask(arguments: Sequence[str]) -> None:
     folder = read_experiment(options.run)["experiment"]["corpus"]["prepared"]
     corpus = PreparedCorpus.open(folder, "heldout")
     longest = min(48, model.config.max_position_embeddings)
-    examples = islice(masked_sentences(corpus, tokenizer, longest), options.sentences)
-    rows, truths = zip(*examples, strict=True)
-    texts = [spell(tokenizer, ids[1:-1]) for ids in rows]
-    show(texts, rows, [spell(tokenizer, truth) for truth in truths])
+    examples = list(
+        islice(masked_sentences(corpus, tokenizer, longest), options.sentences)
+    )
+    show(
+        [spell(tokenizer, ids[1:-1]) for ids, _ in examples],
+        [ids for ids, _ in examples],
+        [spell(tokenizer, truth) for _, truth in examples],
+    )
 
 
 def _blocks(given: Sequence[str]) -> Iterator[list[str]]:

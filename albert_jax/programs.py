@@ -23,7 +23,8 @@ def keep_programs(report: Callable[[str], None]) -> None:
       report: hears why nothing is kept, if the folder cannot be made.
     """
     # Loading a program takes milliseconds, so that all but the smallest are worth it.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

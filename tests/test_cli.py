@@ -64,6 +64,8 @@ def test_from_text_to_answers(home, capsys, monkeypatch):
     assert lines[0] == "River [MASK] winter." and lines[1].count("%") == 3
     assert main(["fill-mask", "runs/small", "--sentences", "2"]) == 0
     assert capsys.readouterr().out.count("  was: ") == 2
+    assert main(["fill-mask", "runs/small", "--sentences", "0"]) == 0
+    assert capsys.readouterr().out == ""
     monkeypatch.setattr("sys.stdin", io.StringIO("A [MASK].\n\nThe [MASK] [MASK].\n"))
     assert main(["fill-mask", "runs/small", "One [MASK].", "-"]) == 0
     lines = capsys.readouterr().out.splitlines()
