@@ -4,7 +4,7 @@
     albert-jax inspect   EXPERIMENT [--json]           what it costs; allocates nothing
     albert-jax prepare   EXPERIMENT                    its corpus and vocabulary, once
     albert-jax pretrain  EXPERIMENT [--workdir DIR]    prepares, trains, resumes
-    albert-jax fill-mask RUN ["Text with [MASK]." ...] a pretrained model's answers
+    albert-jax fill-mask SOURCE ["Text." ... | -]      answers for every [MASK] in it
     albert-jax convert   SOURCE DESTINATION            a folder that others load
 
 EXPERIMENT is FILE.py or FILE.py:ARM; every field of it is a flag (--help lists them).
@@ -24,7 +24,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,6 +35,9 @@ from albert_jax.config import PretrainingExperiment, UserError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# Lines of standard input that are answered at once.
+_BLOCK = 256
 
 _Experiment = Annotated[PretrainingExperiment, tyro.conf.arg(name="")]
 
@@ -82,13 +85,13 @@ class _Pretrain:
 
 @dataclass(frozen=True)
 class _FillMask:
-    """Fills [MASK] in sentences with a run's model."""
+    """Fills [MASK] in sentences."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of a run."""
+    source: tyro.conf.Positional[str]
+    """A run, a folder, an official checkpoint's prefix, or a name on the hub."""
     text: tyro.conf.Positional[tuple[str, ...]] = field(default=())
-    """Sentences with [MASK]; without any, held-out sentences of the run's corpus, each
-    with one word masked."""
+    """Sentences with [MASK], or - to read them from standard input, one a line; without
+    any, held-out sentences of a run's corpus, each with one word masked."""
     top: int = 5
     """Predictions to show for each [MASK]."""
     sentences: int = 8
@@ -155,7 +158,12 @@ def _list(arguments: Sequence[str]) -> None:
 
 def _inspect(arguments: Sequence[str]) -> None:
     options = _parse_experiment(_Inspect, arguments, "inspect")
-    from albert_jax.model.costs import RowShape, forward_flops, parameter_table
+    from albert_jax.model.costs import (
+        RowShape,
+        forward_flops,
+        parameter_table,
+        training_flops,
+    )
 
     experiment = options.experiment
     data = experiment.data
@@ -163,11 +171,12 @@ def _inspect(arguments: Sequence[str]) -> None:
     row = RowShape(data.sequence_length, data.predictions, data.pairs)
     flops = forward_flops(experiment.model, row)
     forward = sum(flops.values()) * data.batch_size
+    training = training_flops(experiment.model, row) * data.batch_size
     document = {
         "name": experiment.name,
         "parameters": parameters | {"total": sum(parameters.values())},
         "forward_flops_per_row": flops,
-        "flops_per_step": {"forward": forward, "forward and backward": 3 * forward},
+        "flops_per_step": {"forward": forward, "forward and backward": training},
         "batch": {
             "rows": data.batch_size,
             "tokens per row": data.sequence_length,
@@ -232,26 +241,53 @@ def _pretrain(arguments: Sequence[str]) -> int:
 def _fill_mask(arguments: Sequence[str]) -> None:
     options = _parse(_FillMask, arguments, "fill-mask")
     from albert_jax.data.shards import PreparedCorpus
+    from albert_jax.interop.pretrained import from_pretrained
+    from albert_jax.programs import keep_programs
     from albert_jax.tasks.fill_mask import FillMask, masked_sentences, spell
-    from albert_jax.train.run import load_run, read_experiment
+    from albert_jax.train.run import read_experiment
 
-    model, variables, tokenizer = load_run(options.run, report=_note)
+    keep_programs(report=_note)
+    model, variables, tokenizer = from_pretrained(options.source, report=_note)
     fill = FillMask(model, variables, tokenizer)
-    for text in options.text:
-        print(text)
-        for predictions in fill(text, options.top):
-            print("  " + _shown(predictions))
+
+    def show(texts: Sequence[str], rows: Sequence[Any], truths: Sequence[str]) -> None:
+        answers = fill.predict(rows, options.top)
+        for text, answer, truth in zip(texts, answers, truths, strict=True):
+            print(text)
+            for predictions in answer:
+                print("  " + _shown(predictions))
+            if truth:
+                print(f"  was: {truth}")
+
     if options.text:
+        for texts in _blocks(options.text):
+            show(texts, [fill.encode(text) for text in texts], [""] * len(texts))
         return
-    folder = read_experiment(options.run)["experiment"]["corpus"]["prepared"]
+    folder = read_experiment(Path(options.source))["experiment"]["corpus"]["prepared"]
     corpus = PreparedCorpus.open(folder, "heldout")
     longest = min(48, model.config.max_position_embeddings)
-    examples = masked_sentences(corpus, tokenizer, longest)
-    for ids, truth in islice(examples, options.sentences):
-        print(spell(tokenizer, ids[1:-1]))
-        for predictions in fill.predict(ids, options.top):
-            print("  " + _shown(predictions))
-        print(f"  was: {spell(tokenizer, truth)}")
+    examples = list(
+        islice(masked_sentences(corpus, tokenizer, longest), options.sentences)
+    )
+    show(
+        [spell(tokenizer, ids[1:-1]) for ids, _ in examples],
+        [ids for ids, _ in examples],
+        [spell(tokenizer, truth) for _, truth in examples],
+    )
+
+
+def _blocks(given: Sequence[str]) -> Iterator[list[str]]:
+    """Texts to answer at once; "-" stands for the lines of standard input, which a
+    terminal gets answered one by one."""
+    if "-" not in given:
+        yield list(given)
+        return
+    typed = (line.rstrip("\n") for line in sys.stdin if line.strip())
+    texts = chain.from_iterable(typed if text == "-" else [text] for text in given)
+    size = 1 if sys.stdin.isatty() else _BLOCK
+    while block := list(islice(texts, size)):
+        yield block
+        sys.stdout.flush()
 
 
 def _convert(arguments: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The command line: what it does, and what it says to every mistake in one line."""
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -39,6 +40,7 @@ def home(tmp_path, monkeypatch):
     file.write_text(EXPERIMENT.format(tests=str(TESTS)))
     small_run.write_corpus(tmp_path / "corpus.txt")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("albert_jax.programs.keep_programs", lambda report: None)
     return tmp_path
 
 
@@ -54,7 +56,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "albert_jax", *arguments]
 
 
-def test_from_text_to_answers(home, capsys):
+def test_from_text_to_answers(home, capsys, monkeypatch):
     spec = "experiments/small.py:first"
     assert main(["prepare", spec, "--processes", "1"]) == 0
     assert "documents" in capsys.readouterr().out
@@ -86,11 +88,27 @@ def test_from_text_to_answers(home, capsys):
     encoder = from_pretrained("runs/small", "AlbertModel", report=[].append)
     ours = run.variables["params"]["albert"]
     jax.tree.map(np.testing.assert_array_equal, encoder.variables["params"], ours)
+    for source in ("runs/small", "converted"):
+        assert main(["fill-mask", source, "River [MASK] winter."]) == 0
+    answers = capsys.readouterr().out.splitlines()
+    assert answers[:2] == answers[2:]
+    assert "converted is not a run" in fails(capsys, "fill-mask", "converted")
     assert "converted exists already" in fails(capsys, "convert", "none", "converted")
     line = fails(capsys, "convert", "converted", "new", "--form", "offical")
     assert "did you mean 'official'" in line
     line = fails(capsys, "convert", "converted", "new", "--head", "AlbertForMaskLM")
     assert "did you mean 'AlbertForMaskedLM'" in line
+    assert main(["fill-mask", "runs/small", "--sentences", "0"]) == 0
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("sys.stdin", io.StringIO("A [MASK].\n\nThe [MASK] [MASK].\n"))
+    assert main(["fill-mask", "runs/small", "One [MASK].", "-"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [x for x in lines if x[0] != " "] == [
+        "One [MASK].",
+        "A [MASK].",
+        "The [MASK] [MASK].",
+    ]
+    assert len(lines) == 3 + 4
     # A run is its own experiment: other settings do not fit it, whatever its state.
     line = fails(capsys, "pretrain", spec, "--steps", "6", "--processes", "1")
     assert "steps: 4 -> 6" in line
@@ -209,7 +227,7 @@ MISTAKES = {
         ["pretrain", SPEC, "--model.vocab-size", "4000", "--processes", "1"],
         "vocab_size is 4000",
     ),
-    "not a run": (["fill-mask", "experiments", "[MASK]"], "not a run"),
+    "no weights": (["fill-mask", "experiments", "[MASK]"], "nor a run's experiment"),
     "a figure of another kind": (
         ["inspect", SPEC, "--figure", "sharing.doc"],
         ".png or .svg",

@@ -31,6 +31,7 @@ HEIGHTS = {
     "train": 3,
     "interop": 4,
     "figures": 5,
+    "programs": 5,
     "study": 5,
     "cli": 6,
     "__main__": 7,

@@ -1,12 +1,16 @@
 """The loop's order is a contract."""
 
+import json
+
 import jax.numpy as jnp
 import pytest
 
+from albert_jax.train import loop
 from albert_jax.train.loop import Cadence, NonFiniteLossError, Recorder, run_loop
 from albert_jax.train.metrics import MetricsLog
 from albert_jax.train.progress import Progress
 from albert_jax.train.state import TrainState
+from albert_jax.train.utilization import Utilization
 
 
 def run(tmp_path, *, bad_step=None, stop_at=None, start=0):
@@ -20,13 +24,19 @@ def run(tmp_path, *, bad_step=None, stop_at=None, start=0):
         one = jnp.ones([])
         return state.replace(step=step), {
             "loss": (loss, one),
-            "real_tokens": (one, one),
+            "real_tokens": (one, 4 * one),
         }
 
     cadence = Cadence(steps=6, log_every=2, evaluate_every=3, save_every=3)
     state = TrainState(step=jnp.int32(start), params=(), opt_state=(), key=())
     with MetricsLog(tmp_path, resume_step=None) as log:
-        recorder = Recorder(log, Progress(6), cadence, lambda step: 0.1)
+        recorder = Recorder(
+            log,
+            Progress(6),
+            cadence,
+            lambda step: 0.1,
+            utilization=Utilization(step_flops=30, peak=1e3, source=""),
+        )
         try:
             run_loop(
                 state,
@@ -69,3 +79,33 @@ def test_a_step_that_is_not_finite_is_named_and_never_saved(tmp_path, bad):
     assert kind == "error" and f"at step {bad}" in message
     saved = [step for kind, step in kinds(happened) if kind == "save"]
     assert all(step < bad for step in saved)
+
+
+def test_every_line_says_how_fast_and_how_full(tmp_path):
+    run(tmp_path)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["step"] for line in lines] == [2, 3, 4, 6]
+    for line, steps in zip(lines, (2, 1, 1, 2), strict=True):
+        assert line["tokens"] == line["step"] and line["real_token_share"] == 0.25
+        assert 0 <= line["data_wait"] <= 1
+        # One token a step, so that seconds are steps / tokens_per_second.
+        seconds = steps / line["tokens_per_second"]
+        assert line["mfu"] == pytest.approx(30 * steps / (seconds * 1e3))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_device_that_is_busy_does_not_wait(tmp_path, monkeypatch, busy):
+    cadence = Cadence(steps=6, log_every=2, evaluate_every=3, save_every=3)
+    with MetricsLog(tmp_path, resume_step=None) as log:
+        recorder = Recorder(log, Progress(6), cadence, lambda step: 0.1)
+        with recorder.waiting():
+            pass
+        # No step was under way at all.
+        assert recorder._waited > 0
+        before = recorder._waited
+        recorder.dispatched(1, {"loss": (jnp.ones([]), jnp.ones([]))})
+        monkeypatch.setattr(loop, "_is_done", lambda sums: not busy)
+        with recorder.waiting():
+            pass
+        assert (recorder._waited == before) == busy

@@ -3,10 +3,12 @@
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from made_corpus import MadeCorpus, MadeTokenizer, make
+from scipy import stats
 
 from albert_jax.config import DataConfig
 from albert_jax.data.pipeline import PretrainingData
@@ -170,6 +172,42 @@ def test_rows_depend_on_seed_and_epoch_and_nothing_else():
     assert same(pickle.loads(pickle.dumps(one))[per_epoch], one[per_epoch])
 
 
+@pytest.mark.parametrize("packing", [True, False])
+def test_rows_built_together_are_the_rows_built_alone(packing):
+    source = data(packing=packing)
+    start = source.rows_per_epoch - 5
+    together = source.rows(start, start + 9)
+    for k in range(9):
+        alone = source[start + k]
+        assert same({name: rows[k] for name, rows in together.items()}, alone)
+    # As many epochs as it takes.
+    few = data(documents=0, sequence_length=512)
+    rows = few.rows(0, 3 * few.rows_per_epoch)
+    last = {name: row[-1] for name, row in rows.items()}
+    assert same(last, few[3 * few.rows_per_epoch - 1])
+
+
+def test_a_lone_sentence_is_split_at_any_word_alike():
+    # Its 30 pieces begin words at all places but every third.
+    source = PretrainingData(
+        MadeCorpus(((30,),)), MadeTokenizer(), DataConfig(sequence_length=64), 0
+    )
+    (pair,) = source.plan(0).pairs.size.tolist()
+    assert pair == [30, 0]
+    splits = []
+    for seed in range(3000):
+        source.seed = seed
+        ((a, b, label),) = pairs_in(source[0])
+        first, second = (b, a) if label else (a, b)
+        assert len(a) + len(b) == 30 and first[-1] + 1 == second[0]
+        splits.append(int(second[0]) - 10)
+    counts = np.bincount(splits, minlength=30)
+    possible = source.vocabulary.word_starts[10 + np.arange(30)]
+    possible[0] = False
+    assert not counts[~possible].any()
+    assert stats.chisquare(counts[possible]).pvalue > 1e-3
+
+
 def test_every_epoch_draws_pairs_and_order_anew():
     source = data()
     first, second = source.plan(0), source.plan(1)
@@ -227,6 +265,20 @@ def test_batches_are_the_rows_on_any_number_of_hosts_and_from_anywhere():
                 for name in batch
             }
             assert same(joined, batch)
+
+
+def test_the_next_epoch_is_planned_before_it_begins():
+    source = data(documents=200)
+    half = source.rows_per_epoch // 2 // 8 * 8
+    assert list(source.batches(0, half)) and list(source._plans) == [0]
+    list(source.batches(0, half + 16))
+    until = time.monotonic() + 30
+    while list(source._plans) != [0, 1] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert list(source._plans) == [0, 1]
+    assert same(
+        source[source.rows_per_epoch], data(documents=200)[source.rows_per_epoch]
+    )
 
 
 def test_workers_change_nothing():

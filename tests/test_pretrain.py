@@ -19,7 +19,7 @@ from albert_jax.train.loop import NonFiniteLossError
 from albert_jax.train.pretrain import pretrain
 from albert_jax.train.run import load_run
 
-TIMES = ("tokens_per_second", "data_wait")
+TIMES = ("tokens_per_second", "data_wait", "mfu")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,12 @@ def test_a_run_learns_and_explains_itself(experiment, whole):
     ]
     assert losses[-1] < losses[0] - 0.3
     assert lines[-1]["eval/masked_lm_loss"] == metrics["eval/masked_lm_loss"]
+    text = (folder / "metrics.jsonl").read_text()
+    trained = [x for line in text.splitlines() if "tokens" in (x := json.loads(line))]
+    assert [line["step"] for line in trained] == [2, 4, 6, 8, 10, 12]
+    for line in trained:
+        assert {"tokens_per_second", "data_wait", "mfu"} <= line.keys()
+        assert 0.5 < line["real_token_share"] <= 1
     record = json.loads((folder / "experiment.json").read_text())
     assert record["experiment"]["model"]["hidden_size"] == 32
     assert record["versions"]["jax"] == jax.__version__

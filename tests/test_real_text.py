@@ -189,8 +189,9 @@ def test_labels_are_balanced_and_segments_adjacent(wikipedia):
     for pair in itertools.islice(np.flatnonzero(pairs.split < pairs.last), 300):
         document = corpus.tokens(int(pairs.document[pair]))
         at = int(ends[pairs.split[pair]] - ends[offsets[pairs.document[pair]]])
-        rng = np.random.default_rng(0)
-        a, b = data.segments(pairs, int(pair), rng)
+        one = pairs.select(np.array([pair]))
+        tokens, ((size, _),) = data.segments(one, np.zeros(1))
+        a, b = tokens[:size], tokens[size:]
         first, second = (b, a) if pairs.label[pair] else (a, b)
         if len(a) + len(b) < 125:
             np.testing.assert_array_equal(first, document[at - len(first) : at])

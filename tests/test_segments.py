@@ -6,7 +6,8 @@ from made_corpus import MadeCorpus, make
 from scipy import stats
 
 from albert_jax.config import DataConfig, UserError
-from albert_jax.data.segments import draw_pairs, pack, plan_epoch, truncated
+from albert_jax.data.packing import pack
+from albert_jax.data.segments import draw_pairs, plan_epoch, truncated
 
 
 def pairs_of(corpus, seed=0, **fields):
@@ -163,7 +164,45 @@ def test_packed_rows_are_full_and_hold_every_pair_once(length):
     assert sizes.mean() / length >= 0.98
 
 
+def test_what_is_cut_goes_from_front_and_back_by_a_coin():
+    corpus = MadeCorpus(((70,),) * 3000)
+    pairs = pairs_of(corpus, short_fraction=0.0)
+    starts = corpus.sentence_ends[corpus.document_offsets[pairs.document]]
+    front = pairs.start[:, 0] - starts
+    assert (pairs.size == [61, 0]).all()
+    expected = stats.binom(9, 0.5).pmf(np.arange(10)) * len(pairs)
+    assert stats.chisquare(np.bincount(front, minlength=10), expected).pvalue > 1e-3
+
+
+def fill_one_by_one(lengths, capacity, most):
+    """Best fit as its rule says it, an item at a time."""
+    left, rows = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i)), []
+    while left:
+        row, space = [], capacity
+        while len(row) < most:
+            fits = [i for i in left if lengths[i] <= space]
+            if not fits:
+                break
+            left.remove(fits[-1])
+            row.append(fits[-1])
+            space -= lengths[fits[-1]]
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize(("capacity", "most"), [(32, 4), (64, 16), (200, 3)])
+def test_rows_are_packed_as_if_one_by_one(capacity, most):
+    rng = np.random.default_rng(capacity)
+    for size in (1, 2, 30, 300):
+        lengths = rng.integers(4, 33, size)
+        blocks = pack(lengths, capacity, most)
+        rows = [row for block in blocks for row in block.tolist()]
+        assert rows == fill_one_by_one(lengths.tolist(), capacity, most)
+
+
 def test_best_fit():
-    rows = pack(np.array([5, 3, 2, 8, 10, 1, 1]), 10, 16)
+    blocks = pack(np.array([5, 3, 2, 8, 10, 1, 1]), 10, 16)
+    rows = [row for block in blocks for row in block.tolist()]
     assert [sorted(row) for row in rows] == [[4], [2, 3], [0, 1, 5, 6]]
-    assert max(map(len, pack(np.ones(20, int), 10, 4))) == 4
+    (block,) = pack(np.ones(20, int), 10, 4)
+    assert block.shape == (5, 4)

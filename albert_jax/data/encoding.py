@@ -100,7 +100,8 @@ def truncate(first: int, second: int, room: int, strategy: str) -> tuple[int, in
     if excess <= 0:
         return first, second
     if strategy == "longest_first":
-        return truncated(first, second, room)
+        first, second = truncated(first, second, room)
+        return int(first), int(second)
     first_is_cut = strategy == "only_first"
     kept, cut = (second, first) if first_is_cut else (first, second)
     if excess > cut:

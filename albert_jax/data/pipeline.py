@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from albert_jax.config import DataConfig
+from albert_jax.data.draws import RowDraws
 from albert_jax.data.masking import Vocabulary, mask
-from albert_jax.data.segments import Epoch, Pairs, plan_epoch, specials, truncated
+from albert_jax.data.packing import before, lay_out, ragged
+from albert_jax.data.segments import Epoch, Pairs, plan_epoch
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 
@@ -26,8 +28,9 @@ _PLAN, _ROW = 0, 1
 class PretrainingData:
     """Pretraining rows of a prepared corpus: ``data[n]`` is row n of the run.
 
-    A pure function of (corpus, config, seed, n). An epoch visits every document once;
-    pairs, order and masks are drawn anew in each.
+    A pure function of (corpus, config, seed, n), which builds many rows at once at a
+    fraction of the price. An epoch visits every document once; pairs, order and masks
+    are drawn anew in each.
 
     Keys of a row (t = sequence length, p = predictions, c = pairs):
       input_ids, token_type_ids, position_ids: [t] int32.
@@ -60,6 +63,7 @@ class PretrainingData:
         )
         self._plans: dict[int, Epoch] = {}
         self._planning = threading.Lock()
+        self._ahead = 0
         self.rows_per_epoch = len(self.plan(0))
         """Rows of the first epoch; later ones are cut or wrapped to as many."""
 
@@ -71,6 +75,8 @@ class PretrainingData:
 
     def plan(self, epoch: int) -> Epoch:
         """The epoch's pairs and rows; the two used last are kept."""
+        if plan := self._plans.get(epoch):
+            return plan
         with self._planning:
             if epoch not in self._plans:
                 rng = np.random.default_rng([self.seed, _PLAN, epoch])
@@ -83,109 +89,144 @@ class PretrainingData:
                 self._plans = dict([*self._plans.items()][-1:]) | {epoch: plan}
             return self._plans[epoch]
 
+    def plan_ahead(self, n: int) -> None:
+        """Plans the epoch after row n's in the background, once half of this one is
+        over, so that no step waits for it."""
+        epoch, row = divmod(n, self.rows_per_epoch)
+        if 2 * row >= self.rows_per_epoch and self._ahead < epoch + 1:
+            self._ahead = epoch + 1
+            threading.Thread(target=self.plan, args=(epoch + 1,), daemon=True).start()
+
     def __getitem__(self, n: int) -> Example:
-        epoch, row = divmod(int(n), self.rows_per_epoch)
+        return {name: rows[0] for name, rows in self.rows(int(n), int(n) + 1).items()}
+
+    def rows(self, start: int, stop: int) -> Example:
+        """Rows ``start`` to ``stop``, [rows, ...] each."""
+        parts = []
+        while start < stop:
+            epoch, row = divmod(start, self.rows_per_epoch)
+            count = min(stop - start, self.rows_per_epoch - row)
+            parts.append(self._build(epoch, row, count))
+            start += count
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+    def _build(self, epoch: int, first: int, count: int) -> Example:
+        """``count`` rows of an epoch."""
         plan = self.plan(epoch)
-        rng = np.random.default_rng([self.seed, _ROW, epoch, row])
-        members = plan.pairs_of(row % len(plan))
-        pairs = [self.segments(plan.pairs, int(pair), rng) for pair in members]
-        return self._assemble(pairs, plan.pairs.label[members], rng)
+        draws = RowDraws(
+            (self.seed, _ROW, epoch), first, count, self.config.sequence_length
+        )
+        members, held = plan.pairs_of(np.arange(first, first + count) % len(plan))
+        pairs = plan.pairs.select(members)
+        row = np.repeat(np.arange(count), held)
+        slot = ragged(np.zeros_like(held), held)
+        where = draws.random((count, self.config.pairs))[row, slot]
+        tokens, sizes = self.segments(pairs, where)
+        return self._assemble(tokens, sizes, row, slot, pairs.label, draws)
 
     def segments(
-        self, pairs: Pairs, pair: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, ...]:
-        """Tokens of a pair's segments, in the order shown to the model, truncated."""
-        document, split = pairs.document[pair], pairs.split[pair]
-        budget = self.config.sequence_length - specials(self.config)
-        a = self._tokens(document, pairs.first[pair], split)
-        if self.config.objective == "none":
-            return (_window(a, min(len(a), budget), rng),)
-        foreign = pairs.other[pair] >= 0
-        if foreign:
-            span = pairs.other_first[pair], pairs.other_last[pair]
-            b = self._tokens(pairs.other[pair], *span)
-        elif split < pairs.last[pair]:
-            b = self._tokens(document, split, pairs.last[pair])
-        else:
-            a, b = self._divide(_window(a, min(len(a), budget), rng), rng)
-        # A foreign B follows A, whatever the official mode's label says of it.
-        if pairs.label[pair] and not foreign:
-            a, b = b, a
-        keep_a, keep_b = truncated(len(a), len(b), budget)
-        return _window(a, keep_a, rng), _window(b, keep_b, rng)
+        self, pairs: Pairs, where: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What pairs show: all their tokens, end to end, and the sizes [pairs,
+        segments] of each.
 
-    def _tokens(
-        self, document: np.integer, first: np.integer, last: np.integer
-    ) -> np.ndarray:
-        """The tokens of sentences ``first:last``, which lie in ``document``."""
-        ends = self.corpus.sentence_ends
-        start = ends[self.corpus.document_offsets[document]]
-        tokens = self.corpus.tokens(int(document))
-        return tokens[ends[first] - start : ends[last] - start]
+        Args:
+          where: [pairs] in [0, 1): at which word to split a sentence that stands alone.
+        """
+        tokens = self._read(pairs)
+        if self.config.objective == "none":
+            return tokens, pairs.size[:, :1]
+        alone = np.flatnonzero(pairs.size[:, 1] == 0)
+        if not len(alone):
+            return tokens, pairs.size
+        sizes, begins = pairs.size.copy(), before(pairs.size.sum(axis=1))[alone]
+        whole = sizes[alone, 0]
+        first = self._divide(tokens, begins, whole, where[alone])
+        swapped = pairs.label[alone].astype(bool)
+        sizes[alone, 0] = np.where(swapped, whole - first, first)
+        sizes[alone, 1] = whole - sizes[alone, 0]
+        # A swapped sentence begins with what comes after the split, and goes round.
+        turned = np.arange(len(tokens))
+        begins, whole, first = begins[swapped], whole[swapped], first[swapped]
+        inside = ragged(np.zeros_like(whole), whole)
+        of = np.repeat(np.arange(len(whole)), whole)
+        turned[begins[of] + inside] = begins[of] + (inside + first[of]) % whole[of]
+        return tokens[turned], sizes
+
+    def _read(self, pairs: Pairs) -> np.ndarray:
+        """The tokens of all segments, as shown, end to end."""
+        ends, offsets = self.corpus.sentence_ends, self.corpus.document_offsets
+        foreign = np.where(pairs.other >= 0, pairs.other, pairs.document)
+        documents = np.stack([pairs.document, foreign], axis=1)
+        begins = pairs.start - ends[offsets[documents]]
+        spans = np.stack([documents, begins, begins + pairs.size], axis=-1)
+        read: dict[int, np.ndarray] = {}
+        parts = []
+        for document, begin, end in spans.reshape(-1, 3).tolist():
+            if document not in read:
+                read[document] = self.corpus.tokens(document)
+            parts.append(read[document][begin:end])
+        return np.concatenate(parts)
 
     def _divide(
-        self, sentence: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Splits a sentence before a word; a sentence of one word, before a piece."""
-        places = np.flatnonzero(self.vocabulary.word_starts[sentence[1:]]) + 1
-        if not len(places):
-            places = np.arange(1, len(sentence))
-        place = rng.choice(places)
-        return sentence[:place], sentence[place:]
+        self,
+        tokens: np.ndarray,
+        begins: np.ndarray,
+        sizes: np.ndarray,
+        where: np.ndarray,
+    ) -> np.ndarray:
+        """How many tokens of each sentence come before its split: at a word; in a
+        sentence of one word, at a piece."""
+        inner = ragged(begins + 1, sizes - 1)
+        of = np.repeat(np.arange(len(sizes)), sizes - 1)
+        possible = self.vocabulary.word_starts[tokens[inner]]
+        words = np.bincount(of[possible], minlength=len(sizes))
+        possible |= (words == 0)[of]
+        places, of = inner[possible], of[possible]
+        counts = np.bincount(of, minlength=len(sizes))
+        chosen = before(counts) + (where * counts).astype(int)
+        return places[chosen] - begins
 
     def _assemble(
         self,
-        pairs: list[tuple[np.ndarray, ...]],
+        tokens: np.ndarray,
+        sizes: np.ndarray,
+        row: np.ndarray,
+        slot: np.ndarray,
         labels: np.ndarray,
-        rng: np.random.Generator,
+        draws: RowDraws,
     ) -> Example:
-        """Lays pairs out as [CLS] A [SEP] B [SEP] and masks the row."""
+        """Rows of pairs, masked; see ``lay_out``."""
         c = self.config
-        pad, cls, sep = self.specials
-        ids = np.full(c.sequence_length, pad, np.int32)
-        types, positions, members = np.zeros((3, c.sequence_length), np.int32)
-        # Which segment a position's token belongs to; none for specials and padding.
-        owner = np.full(c.sequence_length, -1)
-        starts = np.zeros(c.pairs, np.int32)
-
-        end = 0
-        for i, segments in enumerate(pairs):
-            start = starts[i] = end
-            ids[start] = cls
-            end += 1
-            for kind, tokens in enumerate(segments):
-                begin, end = end, end + len(tokens)
-                ids[begin:end] = tokens
-                owner[begin:end] = len(segments) * i + kind
-                ids[end] = sep
-                end += 1
-                types[begin:end] = kind
-            positions[start:end] = np.arange(end - start)
-            members[start:end] = i + 1
-
-        budget = min(c.predictions, max(1, round(c.mask_fraction * end)))
+        laid = lay_out(tokens, sizes, row, slot, c.sequence_length, self.specials)
+        wanted = np.rint(c.mask_fraction * laid.used).astype(int)
         masked, chosen = mask(
-            ids,
-            owner,
+            laid.ids,
+            laid.segments,
             self.vocabulary,
-            budget,
+            np.minimum(c.predictions, np.maximum(1, wanted)),
             c.max_ngram,
             c.official_masking,
-            rng,
+            draws,
         )
-        judged = len(pairs) if c.objective != "none" else 0
+        at, column = np.divmod(chosen, c.sequence_length)
+        place = np.arange(len(at)) - np.searchsorted(at, at)
+        predicted = _Slots(at, place, (len(masked), c.predictions))
+        judged = _Slots(row, slot, (len(masked), c.pairs))
         return {
             "input_ids": masked,
-            "attention_mask": members > 0,
-            "token_type_ids": types,
-            "position_ids": positions,
-            "segment_ids": members,
-            "cls_positions": starts,
-            "masked_positions": _fill(chosen, c.predictions, np.int32),
-            "masked_labels": _fill(ids[chosen], c.predictions, np.int32),
-            "masked_weights": _fill(np.ones(len(chosen)), c.predictions, np.float32),
-            "sentence_order_label": _fill(labels, c.pairs, np.int32),
-            "sentence_order_weights": _fill(np.ones(judged), c.pairs, np.float32),
+            "attention_mask": laid.pairs > 0,
+            "token_type_ids": laid.types,
+            "position_ids": laid.positions,
+            "segment_ids": laid.pairs,
+            "cls_positions": judged.filled(laid.starts, np.int32),
+            "masked_positions": predicted.filled(column, np.int32),
+            "masked_labels": predicted.filled(laid.ids.ravel()[chosen], np.int32),
+            "masked_weights": predicted.filled(1, np.float32),
+            "sentence_order_label": judged.filled(labels, np.int32),
+            "sentence_order_weights": judged.filled(c.objective != "none", np.float32),
         }
 
     def batches(
@@ -204,11 +245,8 @@ class PretrainingData:
         size = self.config.batch_size
         if (stop - start) % size or size % hosts:
             raise ValueError("rows must fill batches, and batches hosts, without rest")
-        share = size // hosts
-        rows = grain.MapDataset.source(
-            _HostRows(self, start + host * share, (stop - start) // hosts, share, hosts)
-        )
-        batches = rows.batch(share).to_iter_dataset(
+        source = _HostBatches(self, start, (stop - start) // size, host, hosts)
+        batches = grain.MapDataset.source(source).to_iter_dataset(
             grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
         )
         if self.config.workers:
@@ -222,31 +260,36 @@ class PretrainingData:
 
 
 @dataclass(frozen=True)
-class _HostRows:
-    """One host's rows: of every batch, ``share`` rows that lie together."""
+class _HostBatches:
+    """One host's part of every batch: rows that lie together."""
 
     data: PretrainingData
     start: int
-    rows: int
-    share: int
+    batches: int
+    host: int
     hosts: int
 
     def __len__(self) -> int:
-        return self.rows
+        return self.batches
 
     def __getitem__(self, i: int) -> Example:
-        batch, row = divmod(int(i), self.share)
-        return self.data[self.start + batch * self.share * self.hosts + row]
+        size = self.data.config.batch_size
+        share = size // self.hosts
+        start = self.start + int(i) * size + self.host * share
+        self.data.plan_ahead(start)
+        return self.data.rows(start, start + share)
 
 
-def _fill(values: np.ndarray, length: int, dtype: type) -> np.ndarray:
-    """``values``, followed by zeros up to ``length``."""
-    filled = np.zeros(length, dtype)
-    filled[: len(values)] = values
-    return filled
+@dataclass(frozen=True)
+class _Slots:
+    """Where values go in an array of rows, each with so many slots."""
 
+    row: np.ndarray
+    slot: np.ndarray
+    shape: tuple[int, int]
 
-def _window(tokens: np.ndarray, keep: int, rng: np.random.Generator) -> np.ndarray:
-    """Drops tokens one by one, each time from the front or the back by a coin."""
-    front = rng.binomial(len(tokens) - keep, 0.5)
-    return tokens[front : front + keep]
+    def filled(self, values: np.ndarray | int, dtype: type) -> np.ndarray:
+        """The values in their slots, zeros in those left over."""
+        filled = np.zeros(self.shape, dtype)
+        filled[self.row, self.slot] = values
+        return filled

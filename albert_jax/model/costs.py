@@ -55,8 +55,8 @@ def forward_flops(config: AlbertConfig, row: RowShape) -> dict[str, int]:
     """Floating-point operations of one row's forward pass, by part.
 
     Matrix products only, a multiplication and an addition each; what is shared is
-    computed as often as it is used. A training step costs three times as much: the
-    backward pass multiplies every gradient with both factors.
+    computed as often as it is used. A row counts whole: its padding, and the attention
+    between the pairs packed in it, which the mask throws away.
     """
     c, t = config, row.length
     blocks = c.num_hidden_layers * c.inner_group_num
@@ -69,3 +69,10 @@ def forward_flops(config: AlbertConfig, row: RowShape) -> dict[str, int]:
         "pooler and sentence order": row.pairs * (2 * h * h + 4 * h),
         "masked LM": row.predictions * (2 * h * e + 2 * e * v),
     }
+
+
+def training_flops(config: AlbertConfig, row: RowShape) -> int:
+    """FLOPs of one row in a training step: three times the forward pass, because the
+    backward pass multiplies every gradient with both factors. What ``remat`` computes
+    again is not counted."""
+    return 3 * sum(forward_flops(config, row).values())

@@ -1,17 +1,22 @@
 """Fill-mask: what a pretrained model puts in the place of [MASK]."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from albert_jax.config import UserError
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.model.heads import (
+    AlbertForMaskedLM,
+    AlbertForPreTraining,
+    MaskedLMOutput,
+)
+from albert_jax.tasks.buckets import Batch, Buckets
 
 MASK = "[MASK]"
 
@@ -25,19 +30,29 @@ class Prediction:
 
 
 class FillMask:
-    """Predicts masked pieces; compiled once for every power-of-two length."""
+    """Predicts masked pieces, in texts one by one or many at once.
+
+    Only masked positions meet the vocabulary. What is compiled when, ``Buckets`` says.
+
+    Raises:
+      UserError: the model has no masked-LM head, or there is no tokenizer.
+    """
 
     def __init__(
-        self, model: nn.Module, variables: PyTree, tokenizer: Tokenizer
+        self, model: nn.Module, variables: PyTree, tokenizer: Tokenizer | None
     ) -> None:
-        self._tokenizer = tokenizer
-        self._longest = model.config.max_position_embeddings
-        self._variables = variables
-        self._apply = jax.jit(
-            lambda variables, ids, mask: jax.nn.softmax(
-                model.apply(variables, ids, mask).prediction_logits
+        if not isinstance(model, AlbertForPreTraining | AlbertForMaskedLM):
+            raise UserError(
+                f"{type(model).__name__} has no masked-LM head, so it fills no {MASK}"
             )
-        )
+        if tokenizer is None:
+            raise UserError(
+                f"without a vocabulary there is nothing to fill {MASK} with"
+            )
+        self._tokenizer = tokenizer
+        self._model = model
+        self._variables = variables
+        self._by_top: dict[int, Buckets] = {}
 
     def __call__(self, text: str, top: int = 5) -> list[list[Prediction]]:
         """The ``top`` predictions for every [MASK] in ``text``, left to right.
@@ -45,7 +60,7 @@ class FillMask:
         Raises:
           UserError: no [MASK] in the text, or more tokens than the model's positions.
         """
-        return self.predict(self.encode(text), top)
+        return self.predict([self.encode(text)], top)[0]
 
     def encode(self, text: str) -> np.ndarray:
         """Ids of [CLS] text [SEP]; [MASK] in the text is the special piece."""
@@ -62,25 +77,49 @@ class FillMask:
             ids += pieces
         return np.array([*ids, self._tokenizer.sep_id], np.int32)
 
-    def predict(self, ids: np.ndarray, top: int = 5) -> list[list[Prediction]]:
-        """As calling, for ids that hold [CLS], [MASK] and [SEP]."""
-        if len(ids) > self._longest:
-            raise UserError(
-                f"the text has {len(ids)} tokens, more than the model's "
-                f"{self._longest} positions"
-            )
-        length = min(1 << (len(ids) - 1).bit_length(), self._longest)
-        padded = np.full((1, length), self._tokenizer.pad_id, np.int32)
-        padded[0, : len(ids)] = ids
-        mask = jnp.arange(length)[None] < len(ids)
-        probabilities = np.asarray(self._apply(self._variables, padded, mask)[0])
+    def predict(
+        self, rows: Sequence[np.ndarray], top: int = 5
+    ) -> list[list[list[Prediction]]]:
+        """As calling, for many rows of ids that hold [CLS], [MASK] and [SEP].
+
+        Raises:
+          UserError: a row has more tokens than the model's positions.
+        """
+        places = [np.flatnonzero(ids == self._tokenizer.mask_id) for ids in rows]
+        inputs = [
+            {"input_ids": ids, "masked_positions": masked}
+            for ids, masked in zip(rows, places, strict=True)
+        ]
+        top = min(top, self._tokenizer.vocab_size)
+        if top not in self._by_top:
+            self._by_top[top] = self._buckets(top)
+        answers = self._by_top[top](inputs)
         return [
             [
-                Prediction(self._tokenizer.pieces[i], float(probabilities[position, i]))
-                for i in probabilities[position].argsort()[::-1][:top]
+                [
+                    Prediction(self._tokenizer.pieces[piece], probability)
+                    for probability, piece in zip(*slot, strict=True)
+                ]
+                for slot in zip(
+                    *(a[: len(masked)].tolist() for a in answer), strict=True
+                )
             ]
-            for position in np.flatnonzero(ids == self._tokenizer.mask_id)
+            for masked, answer in zip(places, answers, strict=True)
         ]
+
+    def _buckets(self, top: int) -> Buckets:
+        def best(variables: PyTree, batch: Batch) -> list[Array]:
+            output = self._model.apply(variables, **batch)
+            alone = isinstance(output, MaskedLMOutput)
+            logits = output.logits if alone else output.prediction_logits
+            return jax.lax.top_k(jax.nn.softmax(logits), top)
+
+        return Buckets(
+            best,
+            self._variables,
+            longest=self._model.config.max_position_embeddings,
+            pad_id=self._tokenizer.pad_id,
+        )
 
 
 def masked_sentences(

@@ -15,6 +15,7 @@ from albert_jax.model.losses import Sums
 from albert_jax.train.metrics import MetricsLog, add, means
 from albert_jax.train.progress import Progress
 from albert_jax.train.state import TrainState
+from albert_jax.train.utilization import Utilization
 
 Batch = dict[str, Array]
 
@@ -85,6 +86,16 @@ class Recorder:
     Args:
       schedule: the learning rate of a step, logged beside the losses.
       tokens: real tokens that earlier attempts at this run have seen.
+      utilization: what MFU is computed by; without it, none is logged.
+
+    A line of the log has, beside the means of losses under "train/",
+      tokens: real tokens seen so far, padding left out;
+      tokens_per_second: real tokens, by the time between steps, evaluation and saving
+        left out;
+      real_token_share: of all positions, those that are not padding;
+      data_wait: the share of the time in which the device had no step to compute
+        because its batch was not there yet;
+      mfu: see ``train/utilization.py``.
     """
 
     def __init__(
@@ -94,12 +105,14 @@ class Recorder:
         cadence: Cadence,
         schedule: optax.Schedule,
         tokens: int = 0,
+        utilization: Utilization | None = None,
     ) -> None:
         self._log = log
         self._progress = progress
         self._cadence = cadence
         self._schedule = schedule
         self._tokens = tokens
+        self._utilization = utilization
         self._pending: tuple[int, Sums] | None = None
         self._clock = time.perf_counter()
         self._restart()
@@ -107,14 +120,17 @@ class Recorder:
     def _restart(self) -> None:
         """Begins a window: what one line of the log is about."""
         self._window: Sums = {}
+        self._steps = 0
         self._seconds = self._waited = 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts what it encloses as time spent waiting for data."""
+        """Counts what it encloses as time in which the device waits for data, unless
+        it is still busy with the step under way at its end."""
         start = time.perf_counter()
         yield
-        self._waited += time.perf_counter() - start
+        if not self._pending or _is_done(self._pending[1]):
+            self._waited += time.perf_counter() - start
 
     def dispatched(self, step: int, sums: Sums) -> None:
         """A step is under way; the next ``settle`` reads its losses."""
@@ -142,6 +158,7 @@ class Recorder:
                     "usually helps"
                 )
         self._window = add(self._window, sums)
+        self._steps += 1
         values = self._values(step)
         self._progress.update(step, values)
         if self._cadence.logs(step):
@@ -152,11 +169,19 @@ class Recorder:
     def _values(self, step: int) -> dict[str, float]:
         """The window's means so far, and its rates."""
         losses = means(self._window)
+        share = losses.pop("real_tokens")
         real, _ = self._window["real_tokens"]
+        mfu = self._utilization and self._utilization.mfu(self._steps, self._seconds)
         return {
             **{f"train/{name}": losses[name] for name in losses},
             "learning_rate": float(self._schedule(step - 1)),
             "tokens": self._tokens + int(real),
             "tokens_per_second": float(real) / self._seconds,
+            "real_token_share": share,
             "data_wait": self._waited / self._seconds,
+            **({} if mfu is None else {"mfu": mfu}),
         }
+
+
+def _is_done(sums: Sums) -> bool:
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(sums))

@@ -28,6 +28,7 @@ from albert_jax.train.progress import Progress, describe
 from albert_jax.train.run import CHECKPOINTS, CURVES, METRICS, open_run, run_identity
 from albert_jax.train.sharding import abstract, check_batch, make_mesh, place_batch
 from albert_jax.train.state import TrainState, init_state
+from albert_jax.train.utilization import Utilization
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,6 +162,10 @@ def pretrain(
                 rows = position + (step - start) * experiment.data.batch_size
                 checkpoints.save(step, state, rows)
 
+            utilization = None
+            if start < experiment.steps:
+                utilization = Utilization.of(experiment.model, experiment.data)
+                progress.message(utilization.source)
             _, step = run_loop(
                 state or programs.init(jax.random.key(experiment.seed)),
                 start,
@@ -168,7 +173,14 @@ def pretrain(
                 programs.step,
                 evaluate,
                 save,
-                Recorder(log, progress, cadence, programs.schedule, past.tokens),
+                Recorder(
+                    log,
+                    progress,
+                    cadence,
+                    programs.schedule,
+                    past.tokens,
+                    utilization,
+                ),
                 cadence,
                 stopping,
             )

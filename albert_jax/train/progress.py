@@ -81,7 +81,7 @@ _UNSHOWN = {
 }
 
 # Shares, shown in percent.
-_SHARES = ("accuracy", "real tokens", "data wait")
+_SHARES = ("accuracy", "real token share", "data wait", "MFU")
 
 
 def describe(values: dict[str, float]) -> str:
@@ -96,6 +96,7 @@ def describe(values: dict[str, float]) -> str:
 def _describe_one(name: str, value: float) -> str:
     label = name.removeprefix("train/").replace("eval/", "held-out ")
     label = label.replace("_lm_", "_LM_").replace("_", " ")
+    label = label.replace("mfu", "MFU")
     if label.endswith(" per second"):
         amount = f"{value / 1000:,.1f}k" if value >= 10_000 else f"{value:,.0f}"
         return f"{amount} {label.removesuffix(' per second')}/s"

@@ -1,0 +1,206 @@
+"""Text to shards to batches: throughput of a core, and memory over ten times the text.
+
+    python benchmarks/stream.py 30k-clean.model TEXT [--megabytes 6] [--rounds 5]
+
+TEXT is a file of plain text, blank lines between documents. Every measurement is a
+process of its own, all in turn, round after round, so that a noisy machine disturbs
+all alike. Seconds are of processor time, all threads together; the table gives medians
+and the spread of the rounds. ``prepare`` (sentences, tokens, shards, one process)
+stands beside the tokenizer alone and Hugging Face's fast one (``tokenizers``, if
+transformers 4 is installed); the stream is what a training step is fed, Grain included,
+of rows of 32, 128 and 512 tokens, packed and not. Memory is the peak of the process, at
+the given size and at ten times as much.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+LENGTHS = (32, 128, 512)
+POSITIONS = 4096  # of a batch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--megabytes", type=float, default=6)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        name, *given = json.loads(args.measure)
+        print(json.dumps(MEASUREMENTS[name](args.model, args.text, *given)))
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = (Path(folder, f"{n}.txt") for n in ("small", "large"))
+        for path, times in ((small, 1), (large, 10)):
+            with args.text.open("rb") as file:
+                text = file.read(int(times * args.megabytes * 1e6))
+            path.write_bytes(text[: text.rindex(b"\n\n")])
+        print(f"{small.stat().st_size / 1e6:.1f} MB; {args.rounds} rounds; one core")
+        _prepare_table(args, small, large)
+        _stream_table(args, small, large)
+
+
+def _prepare_table(args: argparse.Namespace, small: Path, large: Path) -> None:
+    names = ("prepare", "tokenizer", "hugging_face")
+    rounds = {name: [] for name in names}
+    for _ in range(args.rounds):
+        for name in names:
+            rounds[name].append(_measure(args.model, small, name))
+    _print_head("text to shards", "MB/s")
+    for name in names:
+        if rounds[name][0] is None:
+            print(f"{name:24} not run: transformers is not installed")
+            continue
+        peak = statistics.median(x["peak"] for x in rounds[name]) / 1e6
+        more = _measure(args.model, large, name)["peak"] / 1e6
+        _print_row(name, [x["rate"] / 1e6 for x in rounds[name]], peak, more, 2)
+
+
+def _stream_table(args: argparse.Namespace, small: Path, large: Path) -> None:
+    variants = [(length, packing) for packing in (True, False) for length in LENGTHS]
+    rounds = {variant: [] for variant in variants}
+    for _ in range(args.rounds):
+        for variant in variants:
+            rounds[variant].append(_measure(args.model, small, "stream", *variant))
+    _print_head("rows", "tokens/s")
+    for length, packing in variants:
+        found = rounds[length, packing]
+        peak = statistics.median(x["peak"] for x in found) / 1e6
+        more = _measure(args.model, large, "stream", length, packing)["peak"] / 1e6
+        name = f"{length}, {'packed' if packing else 'one pair'}"
+        _print_row(name, [x["rate"] for x in found], peak, more, 0)
+
+
+def _print_head(what: str, unit: str) -> None:
+    print(f"\n{what:24} {unit:>9} {'spread':>20} {'peak MB':>8} {'x10':>6}")
+
+
+def _print_row(
+    name: str, rates: list[float], peak: float, more: float, digits: int
+) -> None:
+    low, high = (f"{f(rates):,.{digits}f}" for f in (min, max))
+    median = f"{statistics.median(rates):,.{digits}f}"
+    print(f"{name:24} {median:>9} {low + '-' + high:>20} {peak:8.0f} {more:6.0f}")
+
+
+def _measure(model: Path, text: Path, *what: object) -> dict[str, float] | None:
+    command = [sys.executable, __file__, str(model), str(text)]
+    environment = os.environ | {"RAYON_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [*command, "--measure", json.dumps(what)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def _timed(work: Callable[[], float]) -> dict[str, float]:
+    from albert_jax.data.workers import peak_memory
+
+    start = time.process_time()
+    amount = work()
+    rate = amount / (time.process_time() - start)
+    return {"rate": rate, "peak": peak_memory()}
+
+
+def measure_prepare(model: Path, text: Path) -> dict[str, float]:
+    """Bytes of text a second, all of ``prepare`` in this process."""
+    from albert_jax.config import CorpusConfig
+    from albert_jax.data.prepare import prepare
+
+    folder = _prepared(text)
+    shutil.rmtree(folder, ignore_errors=True)
+    config = CorpusConfig(sources=(str(text),), vocabulary=str(model), prepared=folder)
+    return _timed(lambda: prepare(config, 30_000, processes=1) and _size(text))
+
+
+def measure_tokenizer(model: Path, text: Path) -> dict[str, float]:
+    """The same, of our tokenizer alone, lines in, ids out."""
+    from albert_jax.data.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(model)
+    return _timed(
+        lambda: _by_lines(text, lambda x: tokenizer.encode_batch(x, threads=1))
+    )
+
+
+def measure_hugging_face(model: Path, text: Path) -> dict[str, float] | None:
+    """The same, of Hugging Face's fast tokenizer."""
+    try:
+        from transformers import AlbertTokenizerFast
+    except ImportError:
+        return None
+    tokenizer = AlbertTokenizerFast(str(model)).backend_tokenizer
+    encode = tokenizer.encode_batch_fast
+    return _timed(
+        lambda: _by_lines(text, lambda x: encode(x, add_special_tokens=False))
+    )
+
+
+def measure_stream(
+    model: Path, text: Path, length: int, packing: bool
+) -> dict[str, float]:
+    """Real tokens a second of the batches of an epoch, planning included, out of what
+    ``prepare`` left."""
+    from albert_jax.config import DataConfig
+    from albert_jax.data.pipeline import PretrainingData
+    from albert_jax.data.shards import PreparedCorpus
+    from albert_jax.data.tokenizer import Tokenizer
+
+    corpus = PreparedCorpus.open(_prepared(text))
+    tokenizer = Tokenizer.load(corpus.tokenizer_path)
+    config = DataConfig(
+        sequence_length=length, packing=packing, batch_size=POSITIONS // length
+    )
+
+    def work() -> int:
+        data = PretrainingData(corpus, tokenizer, config, seed=0)
+        rows = data.rows_per_epoch // config.batch_size * config.batch_size
+        return sum(int(b["attention_mask"].sum()) for b in data.batches(0, rows))
+
+    # Grain is imported with the first batch.
+    first = PretrainingData(corpus, tokenizer, config, seed=1)
+    next(first.batches(0, config.batch_size))
+    return _timed(work)
+
+
+def _prepared(text: Path) -> str:
+    return str(text.with_suffix(".prepared"))
+
+
+def _by_lines(text: Path, encode: Callable[[list[str]], object]) -> int:
+    with text.open(encoding="utf-8") as file:
+        lines = filter(None, (line.rstrip("\n") for line in file))
+        while batch := list(islice(lines, 1000)):
+            encode(batch)
+    return _size(text)
+
+
+def _size(text: Path) -> int:
+    return text.stat().st_size
+
+
+MEASUREMENTS = {
+    "prepare": measure_prepare,
+    "tokenizer": measure_tokenizer,
+    "hugging_face": measure_hugging_face,
+    "stream": measure_stream,
+}
+
+
+if __name__ == "__main__":
+    main()
