@@ -56,6 +56,8 @@ HOMES = {
     "safetensors": ["interop/tensors.py"],
     "torch": ["interop/tensors.py"],
     "tensorflow": ["interop/tensors.py"],
+    "sklearn": ["tasks/metrics.py"],
+    "scipy": ["tasks/metrics.py"],
     "beartype": [],
     "pandas": [],
 }
@@ -69,6 +71,7 @@ LATE = {
     "orbax",
     "safetensors",
     "sentencepiece",
+    "sklearn",
     "tensorflow_datasets",
 }
 
