@@ -168,6 +168,7 @@ def test_squad_2_scores_questions_without_answers_apart():
     assert "NoAns_f1" not in squad_scores([["a cat"]], ["cat"], unanswerable=True)
     # A true answer without words is none, in the script of 2.0.
     assert squad_scores([["the"]], [""], unanswerable=True)["f1"] == 100.0
+    assert squad_scores([["the", "cat"]], [""], unanswerable=True)["exact"] == 0.0
 
 
 @pytest.mark.parametrize("seed", range(5))

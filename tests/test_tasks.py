@@ -295,6 +295,14 @@ def test_broken_rows_are_left_out_aloud_and_only_if_asked(tmp_path):
     assert len(said) == 1
 
 
+def test_labels_that_are_not_named_are_listed(tmp_path):
+    table = "a\tb\tlabel\nx\ty\tyes\nx\ty\tno\nx\ty\tyes\n"
+    said = refused(tmp_path, "classification", "a.tsv", table, **PAIR | {"labels": ()})
+    assert said.endswith("must name every label; " + f"{tmp_path}/a.tsv has no yes")
+    words = "text,label\none two,O LOC\n"
+    assert "a.csv has LOC O" in refused(tmp_path, "tokens", "a.csv", words)
+
+
 BAD_SQUAD = [
     ("[]", "is not of SQuAD's form"),
     ("{", "a.json is not JSON"),

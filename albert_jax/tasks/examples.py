@@ -69,9 +69,9 @@ def place(label: str, task: Task, where: str) -> int:
       UserError: it is none of them.
     """
     if label not in task.labels:
-        allowed = ", ".join(map(repr, task.labels)) or "empty: name every label"
         raise UserError(
-            f"{where}: {task.label} is {label!r}, but labels is {allowed}"
+            f"{where}: {task.label} is {label!r}, but labels is "
+            + ", ".join(map(repr, task.labels))
             + nearest(label, task.labels)
         )
     return task.labels.index(label)

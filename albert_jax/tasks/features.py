@@ -123,7 +123,8 @@ def _words_rows(
         inputs = row_inputs(tokenizer, ids)
         targets = {}
         if example.labels is not None:
-            labels, weights = np.zeros((2, len(ids) + 2), np.int32)
+            labels = np.zeros(len(ids) + 2, np.int32)
+            weights = np.zeros(len(ids) + 2, np.float32)
             labels[columns] = example.labels[: len(columns)]
             weights[columns] = 1
             targets = {"labels": labels, "label_weights": weights}

@@ -58,27 +58,23 @@ def parse_json(text: str, where: str) -> Any:
 
 def rows_of(
     path: Path, split: Split, skip_broken_rows: bool, report: Report
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> list[tuple[str, dict[str, Any]]]:
     """Where each row is, for messages, and its fields by name.
 
     Raises:
       UserError: an unknown kind of file, a row of the wrong width, no row at all.
     """
-    readers = {".tsv": _tsv, ".csv": _csv, ".jsonl": _jsonl}
-    if path.suffix not in readers:
-        raise UserError(
-            f"{path} is no table; its name must end in {', '.join(readers)}"
-        )
+    if path.suffix not in (".tsv", ".csv", ".jsonl"):
+        raise UserError(f"{path} is no table; its name must end in .tsv, .csv, .jsonl")
     text = read_text(path)
     if path.suffix == ".jsonl":
         rows = list(_jsonl(text, path))
     else:
-        rows = list(
-            _named(readers[path.suffix](text), path, split, skip_broken_rows, report)
-        )
+        table = _tsv(text) if path.suffix == ".tsv" else _csv(text)
+        rows = list(_named(table, path, split, skip_broken_rows, report))
     if not rows:
         raise UserError(f"{path} has a first row alone; it must hold an example")
-    yield from rows
+    return rows
 
 
 def _tsv(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -156,15 +152,29 @@ def read_table(
       UserError: a column lacks, or a value is not what the task allows.
     """
     rows = rows_of(path, split, task.skip_broken_rows, report)
+    labelled = labelled or task.label in rows[0][1]
+    if labelled and not task.labels and task.kind in ("classification", "tokens"):
+        raise UserError(_labels_there(path, task, rows))
     make = _MAKERS[task.kind]
     for number, (where, row) in enumerate(rows):
         id_ = str(number)
         if split.id is not None:
             id_ = str(value_of(row, split.id, where, "column"))
         label = None
-        if labelled or task.label in row:
+        if labelled:
             label = value_of(row, task.label, where, "column")
         yield where, make(task, row, id_, label, where)
+
+
+def _labels_there(
+    path: Path, task: Task, rows: list[tuple[str, dict[str, Any]]]
+) -> str:
+    given = [value_of(row, task.label, where, "column") for where, row in rows]
+    if task.kind == "tokens":
+        given = [label for one in given for label in _split(one, task.label, str(path))]
+    there = sorted({str(label) for label in given})
+    listed = " ".join(there[:20]) + (" ..." if len(there) > 20 else "")
+    return f"labels is empty, but it must name every label; {path} has {listed}"
 
 
 def _text(row: dict[str, Any], column: str, where: str) -> str:
