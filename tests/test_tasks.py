@@ -1,6 +1,9 @@
 """Tasks as values, and the readers of their files: what comes out, what is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -162,6 +165,79 @@ def test_a_test_split_needs_no_labels(tmp_path):
         read_examples(task, "dev")
 
 
+BUILDER = """
+import numpy as np
+import tensorflow_datasets as tfds
+
+
+class SmallPairs(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        classes = tfds.features.ClassLabel(names=["no", "yes"])
+        text = tfds.features.Text()
+        words = tfds.features.Sequence(text)
+        tags = tfds.features.Sequence(classes)
+        columns = {"a": text, "b": text, "label": classes, "words": words, "tags": tags}
+        columns["score"] = np.float32
+        features = tfds.features.FeaturesDict(columns)
+        return self.dataset_info_from_configs(features=features)
+
+    def _split_generators(self, dl_manager):
+        labels = {"train": 1, "validation": -1}
+        return {name: self._generate_examples(label) for name, label in labels.items()}
+
+    def _generate_examples(self, label):
+        words = {"words": ["Zwei", "é"], "tags": ["no", "yes"], "score": 1.5}
+        yield 0, {"a": "Zwei é.", "b": "x", "label": label, **words}
+"""
+
+READ = """
+import sys
+from albert_jax.config.tasks import Split, Task
+from albert_jax.tasks.reader import read_examples
+train, dev = (Split(path=f"tfds:{sys.argv[1]}#{s}") for s in ("train", "validation"))
+pair = dict(text="a", text_pair="b", labels=("no", "yes"))
+task = Task(name="m", kind="classification", train=train, dev=dev, test=dev, **pair)
+(example,) = read_examples(task, "train")
+assert (example.text, example.text_pair, example.label) == ("Zwei é.", "x", 1), example
+(example,) = read_examples(task, "test")
+assert example.label is None
+task = Task(name="m", kind="regression", train=train, text="a", label="score")
+assert read_examples(task, "train")[0].label == 1.5
+words = dict(text="words", label="tags", labels=("no", "yes"))
+task = Task(name="m", kind="tokens", dev=dev, **words)
+(example,) = read_examples(task, "dev")
+assert (example.words, example.labels) == (("Zwei", "é"), (0, 1))
+assert "tensorflow" not in sys.modules
+task = Task(name="m", kind="classification", dev=dev, **pair)
+read_examples(task, "dev")
+"""
+
+
+def test_tfds_without_tensorflow(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    (tmp_path / "my_sets").mkdir()
+    (tmp_path / "my_sets" / "small_pairs.py").write_text(BUILDER)
+    data = {"TFDS_DATA_DIR": str(tmp_path / "data")}
+    data["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", READ, "my_sets.small_pairs"],
+        env=os.environ | data,
+        capture_output=True,
+        text=True,
+    )
+    said = done.stderr.splitlines()[-1]
+    name = "tfds:my_sets.small_pairs#validation"
+    assert said.endswith(f"UserError: {name}, example 0 has no label in label"), said
+
+
+def test_tfds_needs_the_name_of_a_split():
+    task = Task(name="mine", kind="regression", dev=Split(path="tfds:glue/stsb"))
+    with pytest.raises(UserError, match="glue/stsb names no split; write .*#train"):
+        read_examples(task, "dev")
+
+
 def squad(*questions, context="In 1999 it was 1999.", **fields):
     paragraph = {"context": context, "qas": list(questions)} | fields
     return json.dumps({"version": "1.1", "data": [{"paragraphs": [paragraph]}]})
@@ -298,7 +374,7 @@ def test_broken_rows_are_left_out_aloud_and_only_if_asked(tmp_path):
 def test_labels_that_are_not_named_are_listed(tmp_path):
     table = "a\tb\tlabel\nx\ty\tyes\nx\ty\tno\nx\ty\tyes\n"
     said = refused(tmp_path, "classification", "a.tsv", table, **PAIR | {"labels": ()})
-    assert said.endswith("must name every label; " + f"{tmp_path}/a.tsv has no yes")
+    assert said.endswith("must name every label; a.tsv has no yes")
     words = "text,label\none two,O LOC\n"
     assert "a.csv has LOC O" in refused(tmp_path, "tokens", "a.csv", words)
 

@@ -34,7 +34,8 @@ class Split:
 
     path: str | None = None
     """Below the task's ``folder``: a .tsv, .csv or .jsonl, a .json of SQuAD's form, or
-    RACE's folder of levels; none: the task has no such split."""
+    RACE's folder of levels. Or ``tfds:NAME#SPLIT``, a table out of TensorFlow Datasets,
+    with classes by their names (the ``tfds`` extra). None: there is no such split."""
     columns: tuple[str, ...] = ()
     """Names of a table's columns, where its first row does not give them, or calls
     them otherwise than the other splits."""

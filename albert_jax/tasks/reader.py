@@ -8,7 +8,13 @@ from albert_jax.config.tasks import SPLITS, Split, Task
 from albert_jax.tasks.examples import Example, refuse_duplicates
 from albert_jax.tasks.race import read_race
 from albert_jax.tasks.squad import read_squad
-from albert_jax.tasks.tables import Report, read_table
+from albert_jax.tasks.tables import (
+    TFDS,
+    Report,
+    file_rows,
+    table_examples,
+    tfds_rows,
+)
 
 
 def read_examples(
@@ -37,8 +43,11 @@ def read_examples(
         pairs = read_squad(path, task, labelled)
     elif task.format == "race":
         pairs = read_race(path, task, labelled)
+    elif source.path.startswith(TFDS):
+        pairs = table_examples(tfds_rows(source.path), task, source, labelled)
     else:
-        pairs = read_table(path, task, source, labelled, report)
+        rows = file_rows(path, source, task.skip_broken_rows, report)
+        pairs = table_examples(rows, task, source, labelled)
     places, examples = [], []
     for where, example in pairs:
         places.append(where)

@@ -1,4 +1,5 @@
-"""Tables of examples: TSV as GLUE publishes it, CSV, JSON lines; by named columns."""
+"""Tables of examples, by named columns: TSV as GLUE publishes it, CSV, JSON lines,
+TensorFlow Datasets."""
 
 import csv
 import io
@@ -21,7 +22,11 @@ from albert_jax.tasks.examples import (
     value_of,
 )
 
+TFDS = "tfds:"
+
 Report = Callable[[str], None]
+# Where each row is, for messages, and its values by the names of columns.
+Rows = list[tuple[str, dict[str, Any]]]
 
 
 def read_text(path: Path) -> str:
@@ -56,10 +61,8 @@ def parse_json(text: str, where: str) -> Any:
         raise UserError(f"{where} is not JSON: {error}") from None
 
 
-def rows_of(
-    path: Path, split: Split, skip_broken_rows: bool, report: Report
-) -> list[tuple[str, dict[str, Any]]]:
-    """Where each row is, for messages, and its fields by name.
+def file_rows(path: Path, split: Split, skip_broken_rows: bool, report: Report) -> Rows:
+    """The rows of a .tsv, .csv or .jsonl.
 
     Raises:
       UserError: an unknown kind of file, a row of the wrong width, no row at all.
@@ -136,45 +139,64 @@ def _named(
         )
 
 
-def read_table(
-    path: Path, task: Task, split: Split, labelled: bool, report: Report
+def tfds_rows(name: str) -> Rows:
+    """The rows of ``tfds:NAME#SPLIT``.
+
+    Raises:
+      UserError: no split is named, there is no such set or split, or no TFDS.
+    """
+    spec, _, split = name.removeprefix(TFDS).partition("#")
+    if not split:
+        raise UserError(f"{name} names no split; write {name}#train or the like")
+    try:
+        from albert_jax.data.datasets import examples
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{name} needs {error.name}: pip install albert_jax[tfds]"
+        ) from None
+    rows = enumerate(examples(spec, split))
+    return [(f"{name}, example {number}", row) for number, row in rows]
+
+
+def table_examples(
+    rows: Rows, task: Task, split: Split, labelled: bool
 ) -> Iterator[tuple[str, Example]]:
     """Where each example is, and the example.
 
     Args:
-      path: a .tsv, .csv or .jsonl.
+      rows: of a table.
       task: of any kind.
-      split: how to read the file.
+      split: where they come from.
       labelled: whether there must be labels; else they are read where there are any.
-      report: told of rows that are left out.
 
     Raises:
       UserError: a column lacks, or a value is not what the task allows.
     """
-    rows = rows_of(path, split, task.skip_broken_rows, report)
-    labelled = labelled or task.label in rows[0][1]
-    if labelled and not task.labels and task.kind in ("classification", "tokens"):
-        raise UserError(_labels_there(path, task, rows))
+    if not task.labels and task.kind in ("classification", "tokens"):
+        raise UserError(_labels_there(rows, task, split))
     make = _MAKERS[task.kind]
     for number, (where, row) in enumerate(rows):
         id_ = str(number)
         if split.id is not None:
             id_ = str(value_of(row, split.id, where, "column"))
-        label = None
-        if labelled:
-            label = value_of(row, task.label, where, "column")
+        label = row.get(task.label)
+        if labelled and value_of(row, task.label, where, "column") is None:
+            raise UserError(f"{where} has no label in {task.label}")
         yield where, make(task, row, id_, label, where)
 
 
-def _labels_there(
-    path: Path, task: Task, rows: list[tuple[str, dict[str, Any]]]
-) -> str:
-    given = [value_of(row, task.label, where, "column") for where, row in rows]
+def _labels_there(rows: Rows, task: Task, split: Split) -> str:
+    given = [(where, value_of(row, task.label, where, "column")) for where, row in rows]
     if task.kind == "tokens":
-        given = [label for one in given for label in _split(one, task.label, str(path))]
-    there = sorted({str(label) for label in given})
-    listed = " ".join(there[:20]) + (" ..." if len(there) > 20 else "")
-    return f"labels is empty, but it must name every label; {path} has {listed}"
+        lists = [_split(labels, task.label, where) for where, labels in given]
+        there = {label for labels in lists for label in labels}
+    else:
+        there = {str(label) for _, label in given if label is not None}
+    some = sorted(there)[:20]
+    return (
+        f"labels is empty, but it must name every label; {split.path} has "
+        f"{' '.join(some)}{' ...' if len(some) < len(there) else ''}"
+    )
 
 
 def _text(row: dict[str, Any], column: str, where: str) -> str:
