@@ -161,7 +161,7 @@ def test_a_test_split_needs_no_labels(tmp_path):
     table = "a\tb\nx\ty\n"
     task = task_of(tmp_path, "classification", "a.tsv", table, **PAIR)
     assert read_examples(task, "test") == [TextExample("0", "x", "y", None)]
-    with pytest.raises(UserError, match="line 2 has no column 'label', only 'a', 'b'"):
+    with pytest.raises(UserError, match="line 2 has no 'label', only 'a', 'b'"):
         read_examples(task, "dev")
 
 
@@ -294,7 +294,7 @@ BAD_TABLES = [
     ("a.xls", "a", {}, "its name must end in .tsv, .csv, .jsonl"),
     ("a.tsv", "a\tb\tlabel\nx\ty\n", {}, "line 2 has 2 columns, but there are 3"),
     ("a.tsv", "a\ta\nx\ty\n", {}, "names a column twice"),
-    ("a.tsv", "aa\tb\tlabel\nx\ty\tno\n", {}, "no column 'a', only 'aa', 'b', 'label'"),
+    ("a.tsv", "aa\tb\tlabel\nx\ty\tno\n", {}, "has no 'a', only 'aa', 'b', 'label'"),
     (
         "a.tsv",
         "a\tb\tlabel\nx\ty\tyes\nx\ty\tyess\n",
@@ -302,7 +302,7 @@ BAD_TABLES = [
         "a.tsv, line 3: label is 'yess', but labels is 'no', 'yes'; did you mean 'yes'",
     ),
     ("a.jsonl", "{", {}, "a.jsonl, line 1 is not JSON"),
-    ("a.jsonl", "[1]", {}, "a.jsonl, line 1 is '[1]', but it must be an object"),
+    ("a.jsonl", "[1]", {}, "a.jsonl, line 1 is [1], but it must be an object"),
     ("a.jsonl", '{"a": 1, "b": "", "label": "no"}', {}, "a is 1, but it must be text"),
     (
         "a.csv",
@@ -335,6 +335,9 @@ def test_a_bad_value_is_refused_by_file_and_row(tmp_path):
     assert "a.csv, line 2: the answer 'me' occurs 2 times" in said
     said = refused(tmp_path, "span", "a.csv", "q,c,a\nWho?,me or me,you\n", **span)
     assert "a.csv, line 2: the answer 'you' is not at character -1" in said
+    span |= {"answer_start": "at"}
+    said = refused(tmp_path, "span", "a.csv", "q,c,a,at\nWho?,me,me,0.5\n", **span)
+    assert "a.csv, line 2: at is '0.5', but it must be a whole number" in said
     choice = {
         "text": "q",
         "text_pair": "p",
@@ -380,9 +383,9 @@ def test_labels_that_are_not_named_are_listed(tmp_path):
 
 
 BAD_SQUAD = [
-    ("[]", "is not of SQuAD's form"),
+    ("[]", "a.json is [], but it must be an object"),
     ("{", "a.json is not JSON"),
-    ('{"date": []}', "no field 'data', only 'date'; did you mean 'date'?"),
+    ('{"date": []}', "has no 'data', only 'date'; did you mean 'date'?"),
     ('{"data": []}', "a.json has no example in it"),
     (
         squad(question(("1999", 4))),
@@ -400,6 +403,9 @@ BAD_SQUAD = [
         "question q1 says is_impossible is True, but it has 1 answers",
     ),
     (squad(question(("1999", 3)), context=" "), "paragraph 0 has an empty context"),
+    (squad(question(("1999", "3"))), "q1: answer_start is '3', but it must be a whole"),
+    (squad("x"), "paragraph 0 is 'x', but it must be an object"),
+    ('{"data": {}}', "data is {}, but it must be a list"),
     (
         squad(question(("1999", 3)), question(("1999", 15))),
         "question q1 has the id 'q1', as ",
@@ -424,7 +430,10 @@ def test_ids_of_train_need_not_differ(tmp_path):
     [
         ({"answers": ["B", "E"]}, "1.txt, question 1: label is 'E', but labels is 'A'"),
         ({"answers": ["B"]}, "2 questions, 2 lists of options and 1 answers"),
-        ({"options": [["a"], ["b"]]}, "question 0 has 1 options, but it must have 4"),
+        (
+            {"options": [["a"], ["b"]]},
+            "with the options ..a.., but it must be text with 4",
+        ),
     ],
 )
 def test_bad_race_is_refused_by_file_and_question(tmp_path, fields, message):

@@ -115,15 +115,25 @@ def refuse_duplicates(examples: Sequence[Example], places: Sequence[str]) -> Non
         first[example.id] = where
 
 
-def value_of(record: Mapping[str, Any], name: str, where: str, what: str) -> Any:
-    """A value by its name.
+_TYPES = {str: "text", list: "a list", int: "a whole number"}
+
+
+def value_of(record: Any, name: str, where: str, type_: type = object) -> Any:
+    """A value of a row or of a JSON object, by its name.
 
     Raises:
-      UserError: the record has none of that name.
+      UserError: it is no object, has none of that name, or one of another type.
     """
+    if not isinstance(record, Mapping):
+        raise UserError(f"{where} is {record!r:.40}, but it must be an object")
     if name not in record:
         raise UserError(
-            f"{where} has no {what} {name!r}, only {', '.join(map(repr, record))}"
+            f"{where} has no {name!r}, only {', '.join(map(repr, record))}"
             + nearest(name, record)
         )
-    return record[name]
+    value = record[name]
+    if not isinstance(value, type_) or (type_ is int and isinstance(value, bool)):
+        raise UserError(
+            f"{where}: {name} is {value!r:.40}, but it must be {_TYPES[type_]}"
+        )
+    return value

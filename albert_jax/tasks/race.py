@@ -35,38 +35,36 @@ def read_race(
 def _questions(
     passage: Any, path: Path, task: Task, labelled: bool
 ) -> Iterator[tuple[str, ChoiceExample]]:
-    if not isinstance(passage, dict):
-        raise UserError(f"{path} is {passage!r:.40}, but it must be an object")
-    names = ["id", "article", "questions", "options"]
+    where = str(path)
+    id_ = value_of(passage, "id", where, str)
+    article = value_of(passage, "article", where, str)
+    questions = value_of(passage, "questions", where, list)
+    options = value_of(passage, "options", where, list)
+    answers = [None] * len(questions)
     if labelled or "answers" in passage:
-        names.append("answers")
-    record = {name: value_of(passage, name, str(path), "field") for name in names}
-    questions = record["questions"]
-    answers = record.get("answers", [None] * len(questions))
-    if not len(questions) == len(record["options"]) == len(answers):
+        answers = value_of(passage, "answers", where, list)
+    if not len(questions) == len(options) == len(answers):
         raise UserError(
-            f"{path} has {len(questions)} questions, {len(record['options'])} lists "
-            f"of options and {len(answers)} answers; there must be as many of each"
+            f"{path} has {len(questions)} questions, {len(options)} lists of options "
+            f"and {len(answers)} answers; there must be as many of each"
         )
-    for number, (question, options, answer) in enumerate(
-        zip(questions, record["options"], answers, strict=True)
+    for number, (question, choices, answer) in enumerate(
+        zip(questions, options, answers, strict=True)
     ):
         where = f"{path}, question {number}"
-        if len(options) != len(task.labels):
+        texts = [question, *choices]
+        if len(choices) != len(task.labels) or not all(
+            isinstance(t, str) for t in texts
+        ):
             raise UserError(
-                f"{where} has {len(options)} options, but it must have "
-                f"{len(task.labels)}"
+                f"{where} is {question!r:.40} with the options {choices!r:.80}, but it "
+                f"must be text with {len(task.labels)} options"
             )
-        label = None if answer is None else place(answer, task, where)
-        id_ = f"{record['id']}-{number}"
+        label = None if answer is None else place(str(answer), task, where)
+        level = path.parent.name
         yield (
             where,
             ChoiceExample(
-                id_,
-                record["article"],
-                question,
-                tuple(options),
-                label,
-                path.parent.name,
+                f"{id_}-{number}", article, question, tuple(choices), label, level
             ),
         )

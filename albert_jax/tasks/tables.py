@@ -100,7 +100,7 @@ def _jsonl(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             where = f"{path}, line {number}"
             value = parse_json(line, where)
             if not isinstance(value, dict):
-                raise UserError(f"{where} is {line!r:.40}, but it must be an object")
+                raise UserError(f"{where} is {value!r:.40}, but it must be an object")
             yield where, value
 
 
@@ -178,15 +178,15 @@ def table_examples(
     for number, (where, row) in enumerate(rows):
         id_ = str(number)
         if split.id is not None:
-            id_ = str(value_of(row, split.id, where, "column"))
+            id_ = str(value_of(row, split.id, where))
         label = row.get(task.label)
-        if labelled and value_of(row, task.label, where, "column") is None:
+        if labelled and value_of(row, task.label, where) is None:
             raise UserError(f"{where} has no label in {task.label}")
         yield where, make(task, row, id_, label, where)
 
 
 def _labels_there(rows: Rows, task: Task, split: Split) -> str:
-    given = [(where, value_of(row, task.label, where, "column")) for where, row in rows]
+    given = [(where, value_of(row, task.label, where)) for where, row in rows]
     if task.kind == "tokens":
         lists = [_split(labels, task.label, where) for where, labels in given]
         there = {label for labels in lists for label in labels}
@@ -199,23 +199,16 @@ def _labels_there(rows: Rows, task: Task, split: Split) -> str:
     )
 
 
-def _text(row: dict[str, Any], column: str, where: str) -> str:
-    value = value_of(row, column, where, "column")
-    if not isinstance(value, str):
-        raise UserError(f"{where}: {column} is {value!r:.40}, but it must be text")
-    return value
-
-
 def _text_example(
     task: Task, row: dict[str, Any], id_: str, label: Any, where: str
 ) -> TextExample:
-    pair = None if task.text_pair is None else _text(row, task.text_pair, where)
+    pair = None if task.text_pair is None else value_of(row, task.text_pair, where, str)
     if label is not None:
         if task.kind == "regression":
             label = _number(label, task.label, where)
         else:
             label = place(str(label), task, where)
-    return TextExample(id_, _text(row, task.text, where), pair, label)
+    return TextExample(id_, value_of(row, task.text, where, str), pair, label)
 
 
 def _number(value: Any, column: str, where: str) -> float:
@@ -231,7 +224,7 @@ def _number(value: Any, column: str, where: str) -> float:
 def _words_example(
     task: Task, row: dict[str, Any], id_: str, label: Any, where: str
 ) -> WordsExample:
-    words = _split(value_of(row, task.text, where, "column"), task.text, where)
+    words = _split(value_of(row, task.text, where), task.text, where)
     if not words:
         raise UserError(f"{where}: {task.text} is empty; it must hold a word")
     labels = None
@@ -259,14 +252,14 @@ def _split(value: Any, column: str, where: str) -> tuple[str, ...]:
 def _question_example(
     task: Task, row: dict[str, Any], id_: str, label: Any, where: str
 ) -> QuestionExample:
-    context = _text(row, task.text_pair, where)
+    context = value_of(row, task.text_pair, where, str)
     answers = None
     if label is not None:
         texts = [str(one) for one in (label if isinstance(label, list) else [label])]
         texts = [] if texts == [""] else texts
         given = _starts(task, row, texts, context, where)
         answers = answers_of(list(zip(texts, given, strict=True)), context, task, where)
-    return QuestionExample(id_, _text(row, task.text, where), context, answers)
+    return QuestionExample(id_, value_of(row, task.text, where, str), context, answers)
 
 
 def _starts(
@@ -282,15 +275,20 @@ def _starts(
                     "times; set answer_start to the column that says which is meant"
                 )
         return [context.find(text) for text in texts]
-    value = value_of(row, task.answer_start, where, "column")
+    value = value_of(row, task.answer_start, where)
     starts = value if isinstance(value, list) else [value]
-    numbers = [int(_number(one, task.answer_start, where)) for one in starts]
+    numbers = [_number(one, task.answer_start, where) for one in starts]
+    if not all(number.is_integer() for number in numbers):
+        raise UserError(
+            f"{where}: {task.answer_start} is {value!r:.40}, but it must be a whole "
+            "number"
+        )
     if len(numbers) != len(texts):
         raise UserError(
             f"{where} has {len(texts)} answers in {task.label}, but {len(numbers)} "
             f"places in {task.answer_start}"
         )
-    return numbers
+    return list(map(int, numbers))
 
 
 def _choice_example(
@@ -298,9 +296,9 @@ def _choice_example(
 ) -> ChoiceExample:
     return ChoiceExample(
         id_,
-        _text(row, task.text_pair, where),
-        _text(row, task.text, where),
-        tuple(_text(row, column, where) for column in task.choices),
+        value_of(row, task.text_pair, where, str),
+        value_of(row, task.text, where, str),
+        tuple(value_of(row, column, where, str) for column in task.choices),
         None if label is None else place(str(label), task, where),
     )
 
