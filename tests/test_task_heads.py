@@ -74,7 +74,7 @@ def run(model, rows, pad_id):
     batch["attention_mask"] = np.arange(width) < lengths[:, None]
     if "answer_mask" in batch:
         batch["p_mask"] = batch.pop("answer_mask") == 0
-    variables = model.init(jax.random.key(0), **batch)
+    variables = jax.jit(model.init)(jax.random.key(0), **batch)
     output = jax.device_get(jax.jit(model.apply)(variables, **batch))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], output) for i in range(len(rows))]
 
@@ -83,7 +83,9 @@ def run(model, rows, pad_id):
 def test_from_examples_to_scores(name):
     task, examples, options = CASES[name]
     tokenizer = Tokenizer.load(small_corpus.vocabulary())
-    config = tiny.config(vocab_size=300, max_position_embeddings=32)
+    config = tiny.config(
+        vocab_size=300, max_position_embeddings=32, num_hidden_layers=1
+    )
     rows = features_of(task, examples, tokenizer)
     model = getattr(albert_jax, task.head)(config, **options)
     outputs = run(model, rows, tokenizer.pad_id)
