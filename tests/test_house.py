@@ -57,6 +57,8 @@ HOMES = {
     "safetensors": ["interop/tensors.py"],
     "torch": ["interop/tensors.py"],
     "tensorflow": ["interop/tensors.py"],
+    "sklearn": ["tasks/metrics.py"],
+    "scipy": ["tasks/metrics.py"],
     "beartype": [],
     "pandas": [],
 }
@@ -70,6 +72,7 @@ LATE = {
     "orbax",
     "safetensors",
     "sentencepiece",
+    "sklearn",
     "tensorflow_datasets",
 }
 

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets as a source of documents, without TensorFlow.
+"""TensorFlow Datasets as a source of documents and examples, without TensorFlow.
 
 Imports tensorflow_datasets at the top, so it is itself imported only for ``tfds:``
 sources. TFDS keeps its data where ``TFDS_DATA_DIR`` says.
@@ -7,7 +7,9 @@ sources. TFDS keeps its data where ``TFDS_DATA_DIR`` says.
 import importlib
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from albert_jax.config import CorpusConfig, UserError, nearest
@@ -34,14 +36,14 @@ class TfdsSource:
     def __init__(self, spec: str, config: CorpusConfig) -> None:
         self.name = f"tfds:{spec}"
         self._field = config.text_field
-        self._builder = self._found(spec)
+        self._builder = _found(spec)
         features = list(self._builder.info.features)
         if self._field not in features:
             raise UserError(
                 f"{self.name} has no field {self._field!r}; set text_field to one of "
                 + ", ".join(features)
             )
-        self._prepare()
+        _prepare(self._builder, self.name, _SPLIT)
         split = self._builder.info.splits[_SPLIT]
         self.size = int(split.num_bytes)
         self._examples = int(split.num_examples)
@@ -69,47 +71,77 @@ class TfdsSource:
                 f"{error.start} of {self._field!r}"
             ) from None
 
-    def _found(self, spec: str) -> tfds.core.DatasetBuilder:
-        base = spec.split("/")[0].split(":")[0]
-        module, _, name = base.rpartition(".")
-        if module and not (_imported(base) or _imported(module)):
-            raise UserError(f"{self.name}: there is no module {base} or {module}")
-        spec = name + spec[len(base) :]
-        try:
-            return self._built(spec)
-        except tfds.core.DatasetNotFoundError:
-            places = (f"{tfds.__name__}.{p}.{name}" for p in _TEXT_PACKAGES)
-            if any(map(_imported, places)):
-                return self._built(spec)
-        similar = nearest(name, tfds.list_builders(with_community_datasets=False))
+
+def examples(spec: str, split: str) -> Iterator[dict[str, Any]]:
+    """The examples of a split: text, numbers, lists of them; classes by their names,
+    None where a class is unknown (-1).
+
+    Raises:
+      UserError: TFDS does not know or cannot prepare the set, or has no such split.
+    """
+    builder = _found(spec)
+    _prepare(builder, f"tfds:{spec}", split)
+    features = builder.info.features
+    source = builder.as_data_source(split=split)
+    for index in range(len(source)):
+        example = source[index]
+        yield {name: _plain(features[name], example[name]) for name in features}
+
+
+def _plain(feature: tfds.features.FeatureConnector, value: Any) -> Any:
+    """A value as JSON would have it; what is nested, as it is."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(feature, tfds.features.Sequence):
+        return [_plain(feature.feature, one) for one in value]
+    if isinstance(feature, tfds.features.ClassLabel):
+        return feature.int2str(int(value)) if value >= 0 else None
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _found(spec: str) -> tfds.core.DatasetBuilder:
+    base = spec.split("/")[0].split(":")[0]
+    module, _, name = base.rpartition(".")
+    if module and not (_imported(base) or _imported(module)):
+        raise UserError(f"tfds:{spec}: there is no module {base} or {module}")
+    known = name + spec[len(base) :]
+    try:
+        return _built(known, spec)
+    except tfds.core.DatasetNotFoundError:
+        places = (f"{tfds.__name__}.{p}.{name}" for p in _TEXT_PACKAGES)
+        if any(map(_imported, places)):
+            return _built(known, spec)
+    similar = nearest(name, tfds.list_builders(with_community_datasets=False))
+    raise UserError(
+        f"TensorFlow Datasets knows no {name!r}{similar}; name one of your own as "
+        "tfds:PACKAGE.MODULE.NAME, or set TFDS_DATA_DIR to where it is prepared"
+    )
+
+
+def _built(known: str, spec: str) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder(known, file_format="array_record")
+    except tfds.core.DatasetNotFoundError:
+        raise
+    except Exception as error:  # A wrong config or version: TFDS raises anything.
+        raise UserError(f"tfds:{spec}: {_first_line(error)}") from error
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, name: str, split: str) -> None:
+    try:
+        builder.download_and_prepare()
+        splits = list(builder.info.splits)
+        if split in splits:
+            builder.as_data_source(split=split)
+    except Exception as error:  # No network, a missing package, another format.
         raise UserError(
-            f"TensorFlow Datasets knows no {name!r}{similar}; name one of your own as "
-            "tfds:PACKAGE.MODULE.NAME, or set TFDS_DATA_DIR to where it is prepared"
-        )
-
-    def _built(self, spec: str) -> tfds.core.DatasetBuilder:
-        try:
-            return tfds.builder(spec, file_format="array_record")
-        except tfds.core.DatasetNotFoundError:
-            raise
-        except Exception as error:  # A wrong config or version: TFDS raises anything.
-            raise UserError(f"{self.name}: {_first_line(error)}") from error
-
-    def _prepare(self) -> None:
-        try:
-            self._builder.download_and_prepare()
-            splits = list(self._builder.info.splits)
-            if _SPLIT in splits:
-                self._builder.as_data_source(split=_SPLIT)
-        except Exception as error:  # No network, a missing package, another format.
-            raise UserError(
-                f"{self.name} cannot be prepared as array_record without TensorFlow: "
-                + _first_line(error)
-            ) from error
-        if _SPLIT not in splits:
-            raise UserError(
-                f"{self.name} has no {_SPLIT} split, only {', '.join(splits)}"
-            )
+            f"{name} cannot be prepared as array_record without TensorFlow: "
+            + _first_line(error)
+        ) from error
+    if split not in splits:
+        raise UserError(f"{name} has no {split} split, only {', '.join(splits)}")
 
 
 def _imported(module: str) -> bool:

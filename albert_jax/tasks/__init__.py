@@ -1,1 +1,1 @@
-"""A model at work on text."""
+"""Tasks: their examples, features, metrics and files; a model at work on text."""
