@@ -10,8 +10,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from albert_jax.config import AlbertConfig
+from albert_jax.model.attention import attention_bias
 from albert_jax.model.encoder import Encoder, Probe
-from albert_jax.model.layers import Embeddings, attention_bias, dense
+from albert_jax.model.layers import Dense, Embeddings
 
 # What callers give: on a device, or still on its way there.
 Input = Array | np.ndarray
@@ -71,12 +72,12 @@ class AlbertModel(nn.Module):
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config)
         if self.config.has_projection:
-            self.embedding_hidden_mapping_in = dense(
+            self.embedding_hidden_mapping_in = Dense(
                 self.config, self.config.hidden_size
             )
         self.encoder = Encoder(self.config)
         if self.add_pooling_layer:
-            self.pooler = dense(self.config, self.config.hidden_size)
+            self.pooler = Dense(self.config, self.config.hidden_size)
 
     def __call__(
         self,

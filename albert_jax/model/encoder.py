@@ -9,7 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
 from albert_jax.config import AlbertConfig
-from albert_jax.model.layers import FeedForward, SelfAttention
+from albert_jax.model.attention import SelfAttention
+from albert_jax.model.layers import FeedForward
 
 # (input, output, attention probabilities) of one block -> what to keep of it.
 Probe = Callable[[Array, Array, Array], PyTree]
@@ -18,7 +19,10 @@ Probe = Callable[[Array, Array, Array], PyTree]
 Block = tuple[int, int]
 
 _POLICIES = {
-    "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "matmuls": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names("context", "normalised"),
+    ),
     "layer": jax.checkpoint_policies.nothing_saveable,
 }
 

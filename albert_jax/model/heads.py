@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model.albert import AlbertModel, Input, ModelOption
-from albert_jax.model.layers import ACTIVATIONS, dense, initializer, layer_norm
+from albert_jax.model.layers import ACTIVATIONS, Dense, LayerNorm, affine, initializer
 
 
 @struct.dataclass
@@ -61,15 +61,12 @@ class MaskedLMHead(nn.Module):
         self, hidden: Float[Array, "b p h"], word_embeddings: Float[Array, "v e"]
     ) -> Float[Array, "b p v"]:
         c = self.config
-        hidden = ACTIVATIONS[c.hidden_act](dense(c, c.embedding_size, "dense")(hidden))
-        hidden = layer_norm(c, "LayerNorm")(hidden)
-        logits = jnp.einsum(
-            "bpe,ve->bpv",
-            hidden,
-            word_embeddings.astype(hidden.dtype),
-            preferred_element_type=jnp.float32,
+        hidden = ACTIVATIONS[c.hidden_act](
+            Dense(c, c.embedding_size, name="dense")(hidden)
         )
-        return logits + self.param("bias", nn.initializers.zeros, (c.vocab_size,))
+        hidden = LayerNorm(c, name="LayerNorm")(hidden)
+        bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
+        return affine(hidden, word_embeddings.astype(hidden.dtype).T, bias)
 
 
 class AlbertForPreTraining(nn.Module):

@@ -1,0 +1,90 @@
+"""The layer's own formulas: gradients against autodiff, and what is computed again."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import linen as nn
+
+from albert_jax.model.heads import AlbertForPreTraining
+from albert_jax.model.layers import normalise
+from albert_jax.model.losses import MODEL_INPUTS, objective, pretraining_losses
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)]
+)
+def test_normalise_is_layer_norm(dtype, tolerance):
+    keys = jax.random.split(jax.random.key(0), 4)
+    x = (3 * jax.random.normal(keys[0], (5, 24)) + 2).astype(dtype)
+    scale, bias = jax.random.normal(keys[1], (2, 24))
+    weights = jax.random.normal(keys[2], (5, 24))
+    module = nn.LayerNorm(epsilon=1e-12, use_fast_variance=False)
+
+    def ours(x, scale, bias):
+        return (weights * normalise(x, scale, bias, 1e-12)).sum()
+
+    def flax(x, scale, bias):
+        params = {"scale": scale, "bias": bias}
+        return (weights * module.apply({"params": params}, x)).sum()
+
+    results = [
+        jax.value_and_grad(f, argnums=(0, 1, 2))(x, scale, bias) for f in (ours, flax)
+    ]
+    assert results[0][1][0].dtype == dtype
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(
+            a.astype("f"), b.astype("f"), rtol=tolerance, atol=tolerance
+        )
+
+
+def pretraining_loss(config, params, batch):
+    inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+    output = AlbertForPreTraining(config).apply({"params": params}, **inputs)
+    return objective(pretraining_losses(output, batch))
+
+
+def params_of(config):
+    model = AlbertForPreTraining(config)
+    return model.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))["params"]
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_bfloat16_gradient_stays_near_float32(scan):
+    config = tiny.config(scan_layers=scan)
+    params, batch = params_of(config), tiny.batch()
+
+    def gradient(dtype):
+        variant = dataclasses.replace(config, dtype=dtype)
+        gradient = jax.jit(jax.grad(pretraining_loss, argnums=1), static_argnums=0)
+        tree = gradient(variant, params, batch)
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(tree))
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+    exact, rounded = gradient("float32"), gradient("bfloat16")
+    distance = jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact)
+    # Eight bits of mantissa, through eight blocks and back.
+    assert 1e-4 < distance < 3e-2, distance
+
+
+def test_matmuls_computes_one_product_a_layer_again():
+    batch = tiny.batch()
+
+    def products(**fields):
+        config = tiny.config(scan_layers=False, **fields)
+        shapes = jax.eval_shape(lambda: params_of(config))
+        gradient = jax.grad(pretraining_loss, argnums=1)
+        jaxpr = jax.make_jaxpr(gradient, static_argnums=0)(config, shapes, batch)
+        return str(jaxpr).count("dot_general[")
+
+    again = {
+        remat: products(remat=remat) - products(remat="nothing")
+        for remat in ("matmuls", "layer")
+    }
+    # Of query and key; with "layer" also the three projections as one, the context, its
+    # projection and both of the feed-forward.
+    assert again["matmuls"] == 4
+    assert again["layer"] == 4 * 6
