@@ -38,7 +38,7 @@ UNFINISHED = ".unfinished"
 # us instead of 20, for a third more of a file that is half the text's size anyway.
 WRITER_OPTIONS = "group_size:1,uncompressed"
 # The documents of a split of at most so many pieces stay in memory once they are read:
-# reading one takes 20 us, twice as long as all else that a row of 32 tokens needs.
+# to read one takes 20 us, more than all else that a row of 32 tokens needs.
 _KEPT_PIECES = 16_000_000
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
