@@ -1,0 +1,115 @@
+"""transformers on PyTorch as a contender: SDPA, eager and compiled."""
+
+import torch
+import transformers
+from transformers import AlbertConfig, AlbertForPreTraining
+from worker import load_weights, make_batch, nothing, serve
+
+
+def load(job: dict) -> torch.nn.Module:
+    torch.set_num_threads(job["threads"])
+    config, tensors = load_weights(job)
+    config["hidden_act"] = job.get("activation", config["hidden_act"])
+    config["attn_implementation"] = job.get("attention", "sdpa")
+    model = AlbertForPreTraining(AlbertConfig(**config))
+    state = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or set(missing) - {"albert.embeddings.position_ids"}:
+        raise ValueError(f"weights: {missing} are missing, {unexpected} too many")
+    return model.to(getattr(torch, job["dtype"]))
+
+
+def inputs_of(job: dict, labels: bool) -> dict[str, torch.Tensor]:
+    batch = {k: torch.from_numpy(v).long() for k, v in make_batch(job).items()}
+    names = ["input_ids"] + ["labels", "sentence_order_label"] * labels
+    return {name: batch[name] for name in names}
+
+
+def step(job: dict):
+    """Training with AdamW, fused, and the gradient's norm clipped, as ours is."""
+    model = load(job).train()
+    optimizer = adamw(model)
+    run = torch.compile(model) if job.get("compile") else model
+    batch = inputs_of(job, labels=True)
+
+    def repeat() -> None:
+        loss = run(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with torch.no_grad():
+        loss = float(model(**batch).loss)
+    return repeat, {"loss": loss}
+
+
+def adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+
+
+def forward(job: dict):
+    model = load(job).eval()
+    run = torch.compile(model) if job.get("compile") else model
+    batch = inputs_of(job, labels=False)
+
+    @torch.inference_mode()
+    def repeat() -> None:
+        run(**batch)
+
+    return repeat, {}
+
+
+def optimizer(job: dict):
+    """Clipping and AdamW alone, for gradients that are there."""
+    model = load(job)
+    update = adamw(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+
+    def repeat() -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        update.step()
+
+    return repeat, {}
+
+
+def compile_step(job: dict):
+    """``torch.compile`` of forward and backward pass, from nothing, every time."""
+    model = load(job).train()
+    batch = inputs_of(job, labels=True)
+
+    def repeat() -> None:
+        torch._dynamo.reset()
+        with torch._inductor.utils.fresh_inductor_cache():
+            torch.compile(model)(**batch).loss.backward()
+
+    return repeat, {"warm": False}
+
+
+def limit(job: dict):
+    """Large matrix products through PyTorch's library."""
+    torch.set_num_threads(job["threads"])
+    size, products = job["size"], 3
+    a = torch.ones(size, size, dtype=getattr(torch, job["dtype"])) / size
+
+    @torch.inference_mode()
+    def repeat() -> None:
+        product = a
+        for _ in range(products):
+            product = product @ a
+
+    return repeat, {"flops": products * 2 * size**3}
+
+
+serve(
+    {
+        "step": step,
+        "forward": forward,
+        "optimizer": optimizer,
+        "compile": compile_step,
+        "limit": limit,
+        "import": nothing,
+    },
+    {"torch": torch.__version__, "transformers": transformers.__version__},
+)

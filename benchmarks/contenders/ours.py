@@ -1,0 +1,178 @@
+"""albert_jax as a contender: its public model, training step, optimizer and stream."""
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from worker import make_batch, nothing, serve
+
+import albert_jax
+from albert_jax import AlbertConfig, AlbertForPreTraining, lamb
+from albert_jax.model.costs import RowShape, forward_flops
+from albert_jax.train.pretrain import train_step
+from albert_jax.train.state import init_state
+
+
+def config_of(job: dict) -> AlbertConfig:
+    return AlbertConfig(**job["model"], dtype=job["dtype"])
+
+
+def batch_of(job: dict) -> dict[str, np.ndarray]:
+    """The batch, to be predicted at the masked positions alone or at all of them."""
+    batch = make_batch(job)
+    labels = batch.pop("labels")
+    if job.get("all_positions"):
+        del batch["masked_positions"]
+        batch["masked_labels"] = np.maximum(labels, 0)
+        batch["masked_weights"] = (labels >= 0).astype(np.float32)
+    else:
+        batch["masked_weights"] = np.ones(batch["masked_labels"].shape, np.float32)
+    return batch
+
+
+def flops_of(job: dict) -> int:
+    """Matrix products of a forward pass, in floating-point operations."""
+    predictions = job["length"] if job.get("all_positions") else job["predictions"]
+    row = RowShape(job["length"], predictions, pairs=1)
+    return job["rows"] * sum(forward_flops(config_of(job), row).values())
+
+
+def compiled(function, *args, **options) -> tuple:
+    """The compiled function, its compile time and temporary memory."""
+    start = time.perf_counter()
+    program = jax.jit(function, **options).lower(*args).compile()
+    facts = {"compile_seconds": time.perf_counter() - start}
+    if memory := program.memory_analysis():
+        facts["temporary_mib"] = memory.temp_size_in_bytes / 2**20
+    return program, facts
+
+
+def step(job: dict):
+    model, optimizer = AlbertForPreTraining(config_of(job)), lamb(1e-3)
+    state = jax.jit(partial(init_state, model=model, optimizer=optimizer))(
+        jax.random.key(0)
+    )
+    batch = jax.device_put(batch_of(job))
+    train = partial(train_step, model, optimizer)
+    program, facts = compiled(train, state, batch, donate_argnums=0)
+    losses = []
+
+    def repeat() -> None:
+        nonlocal state
+        state, sums = jax.block_until_ready(program(state, batch))
+        losses.append(sums)
+
+    repeat()
+    total = sum(
+        float(losses[0][name][0] / losses[0][name][1])
+        for name in ("masked_lm_loss", "sentence_order_loss")
+    )
+    return repeat, facts | {"flops": 3 * flops_of(job), "loss": total}
+
+
+def forward(job: dict):
+    model = AlbertForPreTraining(config_of(job))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    batch = batch_of(job)
+    inputs = [batch["input_ids"], batch.get("masked_positions")]
+
+    def apply(variables, ids, positions):
+        output = model.apply(variables, ids, masked_positions=positions)
+        return output.prediction_logits, output.sop_logits
+
+    inputs = jax.device_put(inputs)
+    program, facts = compiled(apply, variables, *inputs)
+
+    def repeat() -> None:
+        jax.block_until_ready(program(variables, *inputs))
+
+    return repeat, facts | {"flops": flops_of(job)}
+
+
+def optimizer(job: dict):
+    """The update alone, for gradients that are there."""
+    model, transformation = AlbertForPreTraining(config_of(job)), lamb(1e-3)
+    state = init_state(jax.random.key(0), model, transformation)
+    gradients = jax.tree.map(lambda leaf: 1e-3 * jnp.ones_like(leaf), state.params)
+    params, opt_state = state.params, state.opt_state
+
+    def update(params, opt_state, gradients):
+        updates, opt_state = transformation.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    program, facts = compiled(
+        update, params, opt_state, gradients, donate_argnums=(0, 1)
+    )
+
+    def repeat() -> None:
+        nonlocal params, opt_state
+        params, opt_state = program(params, opt_state, gradients)
+        jax.block_until_ready(params)
+
+    return repeat, facts
+
+
+def compile_step(job: dict):
+    """Tracing and compiling the training step, from nothing, every time."""
+    model, optimizer = AlbertForPreTraining(config_of(job)), lamb(1e-3)
+    init = partial(init_state, model=model, optimizer=optimizer)
+    state, batch = jax.eval_shape(init, jax.random.key(0)), batch_of(job)
+    train = partial(train_step, model, optimizer)
+
+    def repeat() -> None:
+        jax.clear_caches()
+        compiled(train, state, batch, donate_argnums=0)
+
+    return repeat, {"warm": False}
+
+
+def limit(job: dict):
+    """Large matrix products: what the cores can do at most."""
+    size, products = job["size"], 3
+    a = jnp.ones((size, size), job["dtype"]) / size
+
+    @jax.jit
+    def multiply(a):
+        product = a
+        for _ in range(products):
+            product = product @ a
+        return product
+
+    def repeat() -> None:
+        multiply(a).block_until_ready()
+
+    return repeat, {"flops": products * 2 * size**3}
+
+
+def export(job: dict):
+    """Writes fresh weights as Hugging Face's, for the peers to start from."""
+    from albert_jax.interop.hugging_face import hugging_face_config, to_hugging_face
+
+    config, folder = config_of(job | {"dtype": "float32"}), Path(job["weights"])
+    state = init_state(
+        jax.random.key(0), AlbertForPreTraining(config), optax.identity()
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    described = hugging_face_config(config, "AlbertForPreTraining")
+    (folder / "config.json").write_text(json.dumps(described))
+    np.savez(folder / "weights.npz", **to_hugging_face(state.params, config))
+    return nothing(job)
+
+
+serve(
+    {
+        "step": step,
+        "forward": forward,
+        "optimizer": optimizer,
+        "compile": compile_step,
+        "limit": limit,
+        "import": nothing,
+        "export": export,
+    },
+    {"albert_jax": albert_jax.__version__, "jax": jax.__version__},
+)

@@ -1,0 +1,175 @@
+"""From results to Markdown: a section a kind, a row for every contender of a case."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from cases import DEFAULT, KINDS
+from spread import ratios, shares
+
+HEAD = """\
+# Speed beside peers and beside the limit
+
+Written by `benchmarks/compare.py` from `benchmarks/results/`; `make benchmark` installs
+the peers, each into an environment of its own, and measures all of it anew.
+
+Every contender is a process of its own, from the same weights, on the same batch, in
+the same type, with as many threads. Repetitions interleave round by round; only one
+contender computes at a time. A time is the median over rounds. *Against ours* is the
+contender's time over ours in the same round, median and quartiles: above 1 we are
+faster. *Of the limit* are the model's matrix products (`albert_jax.model.costs`; three
+times the forward pass for a training step) over what products of 2048 x 2048 matrices
+reach through the same XLA in the same round. *Peak* is the most memory that the process
+held; *first* is the first call, with what it compiles."""
+
+TITLES = {
+    "step": "Training step",
+    "forward": "Forward pass",
+    "optimizer": "The optimizer alone",
+    "scan": "Scan against the unrolled loop",
+    "compile": "Compiling the training step",
+    "import": "Import",
+}
+
+NOTES = {
+    "step": "Forward and backward pass, clipping of the gradient's global norm, and "
+    "the optimizer: LAMB for albert_jax, AdamW for the peers. albert_jax and KerasHub "
+    "multiply with the vocabulary at predicted positions only; transformers and "
+    "*all positions* do so at every position.",
+    "forward": "Logits of both pretraining heads, without gradient, at the same "
+    "positions as in the training step.",
+    "optimizer": "Clipping and update for gradients that are there: LAMB for "
+    "albert_jax, AdamW for PyTorch.",
+    "scan": "The training step of a model whose layers share all weights. *Scan over "
+    "loop* is our default's time over the loop's, so at most 1 is as fast; temporary "
+    "memory is XLA's own account.",
+    "compile": "Tracing and compiling, from nothing each time; with `torch.compile` "
+    "until the first gradients are there.",
+    "import": "What the training step needs, in a fresh process each time.",
+}
+
+Contender = dict[str, Any]
+
+
+def median_time(these: Contender, run: dict[str, Any]) -> str:
+    return duration(statistics.median(these["seconds"]))
+
+
+def against_ours(these: Contender, run: dict[str, Any]) -> str:
+    ours = run["contenders"]["ours"]
+    if these is ours or these["title"].startswith("matrix products"):
+        return ""
+    return f"{ratios(these['seconds'], ours['seconds']):.2f}"
+
+
+def of_the_limit(these: Contender, run: dict[str, Any]) -> str:
+    limit = run["contenders"].get("limit")
+    if these["title"].startswith("matrix products"):
+        rate = these["flops"] / statistics.median(these["seconds"])
+        return f"{rate / 1e9:.0f} GFLOP/s"
+    return f"{shares(these, limit):.2f}" if limit and "flops" in these else ""
+
+
+def peak(these: Contender, run: dict[str, Any]) -> str:
+    return f"{max(these['peak_mib']):,.0f} MiB"
+
+
+def first_call(these: Contender, run: dict[str, Any]) -> str:
+    return duration(these.get("compile_seconds", these["first_seconds"]))
+
+
+def scan_over_loop(these: Contender, run: dict[str, Any]) -> str:
+    ours = run["contenders"]["ours"]
+    return "" if these is ours else f"{ratios(ours['seconds'], these['seconds']):.3f}"
+
+
+def temporary(these: Contender, run: dict[str, Any]) -> str:
+    return f"{these['temporary_mib']:,.0f} MiB"
+
+
+def temporary_over_loop(these: Contender, run: dict[str, Any]) -> str:
+    ours = run["contenders"]["ours"]
+    share = ours["temporary_mib"] / these["temporary_mib"]
+    return "" if these is ours else f"{share:.2f}"
+
+
+_TIMED = {"time": median_time, "against ours": against_ours}
+_SPEED = _TIMED | {"of the limit": of_the_limit, "peak": peak, "first": first_call}
+COLUMNS = {
+    "step": _SPEED,
+    "forward": _SPEED,
+    "optimizer": _TIMED,
+    "scan": {
+        "time": median_time,
+        "scan over loop": scan_over_loop,
+        "temporary": temporary,
+        "scan over loop ": temporary_over_loop,
+        "compiling": first_call,
+    },
+    "compile": _TIMED,
+    "import": _TIMED,
+}
+
+
+def render(runs: Iterable[dict[str, Any]]) -> str:
+    """The whole document."""
+    runs = list(runs)
+    parts = [HEAD]
+    for kind, title in TITLES.items():
+        of_kind = [run for run in runs if run["case"].split("/")[0] == kind]
+        if of_kind:
+            parts += [f"## {title}", NOTES[kind], section(kind, of_kind)]
+    return "\n\n".join([*parts, "## Runs", listing(runs)]) + "\n"
+
+
+def section(kind: str, runs: list[dict[str, Any]]) -> str:
+    """Every contender of every case, out of the newest run that holds it."""
+    rows = []
+    for case in sorted({run["case"] for run in runs}, key=position):
+        newest = {}
+        for run in runs:
+            if run["case"] == case:
+                newest |= dict.fromkeys(run["contenders"], run)
+        for name in sorted(newest, key=[*KINDS[kind], "before"].index):
+            run = newest[name]
+            these = run["contenders"][name]
+            cells = [cell(these, run) for cell in COLUMNS[kind].values()]
+            rows.append([shape(run), these["title"], *cells])
+    return markdown(["case", "contender", *COLUMNS[kind]], rows)
+
+
+def shape(run: dict[str, Any]) -> str:
+    """The case without its kind, and how many positions of a row are predicted."""
+    _, size, batch = run["case"].split("/")
+    return f"{size}, {batch.replace('x', ' x ')}, {run['predictions']} predicted"
+
+
+def position(case: str) -> tuple[int, str]:
+    """Cases in the order of ``cases.DEFAULT``, others after them."""
+    return (DEFAULT.index(case) if case in DEFAULT else len(DEFAULT), case)
+
+
+def listing(runs: list[dict[str, Any]]) -> str:
+    """Where, when and how each run was made."""
+    heads = ["case", "rounds", "date", "commit", "machine", "command", "versions"]
+    rows = []
+    for run in sorted(runs, key=lambda run: position(run["case"])):
+        versions = {}
+        for contender in run["contenders"].values():
+            versions |= contender["versions"]
+        rounds = len(run["contenders"]["ours"]["seconds"])
+        named = ", ".join(f"{name} {version}" for name, version in versions.items())
+        machine = f"{run['machine']}, {run['threads']} threads, {run['dtype']}"
+        command = f"`{run['command']}`"
+        cells = [run["case"], rounds, run["date"], run["commit"], machine, command]
+        rows.append([*map(str, cells), named])
+    return markdown(heads, rows)
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
