@@ -92,6 +92,12 @@ LOOP = {
         "unrolled loop, same remat", "ours", model=dict(scan_layers=False)
     ),
 }
+SENTENCES = {
+    "ours": _of("albert_jax", "ours_text"),
+    "pytorch-sdpa": PYTORCH["pytorch-sdpa"],
+    "pytorch-compile": PYTORCH["pytorch-compile"],
+    "onnx": _of("ONNX Runtime", "onnx_runtime"),
+}
 
 KINDS: dict[str, dict[str, Contender]] = {
     "step": OURS | ALL_POSITIONS | PYTORCH | JAX_PEERS | LIMIT,
@@ -105,12 +111,28 @@ KINDS: dict[str, dict[str, Contender]] = {
     }
     | JAX_PEERS
     | {"pytorch-compile": PYTORCH["pytorch-compile"]},
+    "pretrain": {
+        "ours": _of("albert_jax, packed rows", "ours_text"),
+        "trainer": _of("transformers, Trainer", "hf_trainer"),
+    },
+    "classify": SENTENCES,
+    "fill-mask": SENTENCES,
     "import": OURS
     | {"pytorch": _of("transformers, PyTorch", "hf_pytorch")}
     | JAX_PEERS,
 }
 
-# What `make benchmark` measures.
+# Kinds that read text, and the head that each needs; the others pretrain.
+HEADS = {
+    "pretrain": "AlbertForPreTraining",
+    "classify": "AlbertForSequenceClassification",
+    "fill-mask": "AlbertForMaskedLM",
+}
+
+# Steps of pretraining from text in one repetition: some seconds of them.
+STEPS = {"demo": 64, "small": 16}
+
+# What `make benchmark` measures; those of HEADS where it is given a text.
 DEFAULT = (
     "step/demo/64x32",
     "step/small/64x64",
@@ -129,6 +151,12 @@ DEFAULT = (
     "scan/base-48/8x128",
     "compile/base-12/8x128",
     "import/base/1x128",
+    "pretrain/small/64x128",
+    "pretrain/base/8x128",
+    "classify/base/1x128",
+    "classify/base/32x128",
+    "fill-mask/base/1x128",
+    "fill-mask/base/32x128",
 )
 
 
@@ -175,10 +203,13 @@ class Case:
             "kind": self.kind,
             "model": model,
             "vocab_size": model.get("vocab_size", 30_000),
+            "head": HEADS.get(self.kind, "AlbertForPreTraining"),
             "rows": self.rows,
             "length": self.length,
             "predictions": round(0.15 * self.length),
             "dtype": "float32",
+            "steps": STEPS.get(self.size, 4),
+            "sentences": 128,
         }
 
     def job_of(self, contender: Contender) -> dict[str, Any]:

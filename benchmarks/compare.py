@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cases import DEFAULT, KINDS, Case, Contender
+from cases import DEFAULT, HEADS, KINDS, Case, Contender
 from results import RESULTS, add, read
 from rounds import (
     ROOT,
@@ -41,17 +41,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", default=DEFAULT)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--contenders", nargs="+")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--before", metavar="COMMIT", help="ours at this commit too")
+    parser.add_argument("--text", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--vocabulary", type=Path, metavar="FILE")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
 
     keep_cores(args.threads)
     try:
-        for case in map(Case.parse, args.cases):
+        for case in map(Case.parse, args.cases or default(args)):
             with tempfile.TemporaryDirectory() as scratch:
                 add(args.results, run(case, args, Path(scratch)))
     except (ContenderError, ValueError) as error:
@@ -69,9 +71,12 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         title = f"albert_jax at {args.before}"
         source = str(checkout(args.before, scratch / "before"))
         chosen["before"] = Contender(title, "ours", {"source": source})
-    shared = {"threads": args.threads, "weights": str(scratch / "weights")}
-    if any(contender.program != "ours" for contender in chosen.values()):
-        Worker("export", "ours", case.job | shared | {"kind": "export"}).close()
+    shared = {"threads": args.threads, "scratch": str(scratch)}
+    Worker("export", "ours", case.job | shared | {"kind": "export"}).close()
+    if case.kind in HEADS:
+        shared |= text_of(args)
+        job = case.job | shared | {"kind": "prepare"}
+        Worker("prepare", "ours_text", job).close()
 
     workers = []
     try:
@@ -88,6 +93,7 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return {
         "case": str(case),
         "predictions": case.job["predictions"],
+        "sentences": case.job["sentences"],
         "dtype": case.job["dtype"],
         "threads": args.threads,
         "machine": machine(),
@@ -103,13 +109,29 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     }
 
 
+def default(args: argparse.Namespace) -> list[str]:
+    """All cases; without a text, those that need none."""
+    return [name for name in DEFAULT if args.text or name.split("/")[0] not in HEADS]
+
+
+def text_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What a case that reads text is told of it."""
+    if not args.text:
+        raise ValueError("this case reads text: give --text FILE, one or more of them")
+    return {
+        "text": [str(path.resolve()) for path in args.text],
+        "vocabulary": args.vocabulary and str(args.vocabulary.resolve()),
+        "prepared": str(ROOT / "prepared" / "benchmark"),
+    }
+
+
 def agree(workers: list[Worker | FreshWorkers]) -> None:
-    """Refuses a comparison of different mathematics: first losses must be the same."""
-    losses = {w.name: w.facts["loss"] for w in workers if "loss" in w.facts}
-    for name, loss in losses.items():
-        if not math.isclose(loss, losses["ours"], rel_tol=1e-3):
+    """Refuses a comparison of different mathematics: first results must be the same."""
+    checks = {w.name: w.facts["check"] for w in workers if "check" in w.facts}
+    for name, check in checks.items():
+        if not math.isclose(check, checks["ours"], rel_tol=1e-3):
             raise ContenderError(
-                f"{name}: its first loss is {loss:.4f}, ours is {losses['ours']:.4f}"
+                f"{name}: its first result is {check:.5g}, ours is {checks['ours']:.5g}"
             )
 
 

@@ -13,6 +13,16 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 CONTENDERS = Path(__file__).parent / "contenders"
 
+# Program of a peer -> its environment, which ``make`` builds from the pins of its name
+# in ``constraints/``.
+PEERS = {
+    "hf_pytorch": "peer-pytorch",
+    "hf_trainer": "peer-pytorch",
+    "onnx_runtime": "peer-pytorch",
+    "hf_flax": "peer-flax",
+    "kerashub": "peer-keras",
+}
+
 
 class ContenderError(Exception):
     """A contender cannot run; one line that says what to do."""
@@ -85,14 +95,17 @@ class FreshWorkers:
 
 
 def interpreter(program: str) -> Path:
-    """Our own for our own code; a peer's from the environment of its name."""
-    if program == "ours":
+    """This one for our own code, a peer's from its environment.
+
+    Environments lie in the clone, or in the folder that BENCHMARK_PEERS names.
+    """
+    if program not in PEERS:
         return Path(sys.executable)
-    folder = Path(os.environ.get("BENCHMARK_PEERS", ROOT)) / f".venv-peer-{program}"
+    folder = Path(os.environ.get("BENCHMARK_PEERS", ROOT)) / f".venv-{PEERS[program]}"
     python = folder / "bin" / "python"
     if not python.exists():
         raise ContenderError(
-            f"{program} has no environment {folder.name}: make benchmark-{program} "
+            f"{program} needs the environment {folder.name}: make {PEERS[program]} "
             "installs it"
         )
     return python

@@ -1,9 +1,11 @@
 """transformers on PyTorch as a contender: SDPA, eager and compiled."""
 
+import numpy as np
 import torch
 import transformers
-from transformers import AlbertConfig, AlbertForPreTraining
-from worker import load_weights, make_batch, nothing, serve
+from inputs import length_batches, load_weights, make_batch
+from transformers import AlbertConfig
+from worker import nothing, serve
 
 
 def load(job: dict) -> torch.nn.Module:
@@ -11,7 +13,7 @@ def load(job: dict) -> torch.nn.Module:
     config, tensors = load_weights(job)
     config["hidden_act"] = job.get("activation", config["hidden_act"])
     config["attn_implementation"] = job.get("attention", "sdpa")
-    model = AlbertForPreTraining(AlbertConfig(**config))
+    model = getattr(transformers, job["head"])(AlbertConfig(**config))
     state = {name: torch.from_numpy(value) for name, value in tensors.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"albert.embeddings.position_ids"}:
@@ -41,7 +43,7 @@ def step(job: dict):
 
     with torch.no_grad():
         loss = float(model(**batch).loss)
-    return repeat, {"loss": loss}
+    return repeat, {"check": loss}
 
 
 def adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -102,14 +104,50 @@ def limit(job: dict):
     return repeat, {"flops": products * 2 * size**3}
 
 
-serve(
-    {
-        "step": step,
-        "forward": forward,
-        "optimizer": optimizer,
-        "compile": compile_step,
-        "limit": limit,
-        "import": nothing,
-    },
-    {"torch": torch.__version__, "transformers": transformers.__version__},
-)
+def answer(logits: torch.Tensor, positions: np.ndarray) -> float:
+    """A number that stands for what was answered, the same for every contender.
+
+    Of classes [b, k], the sum of the logits' sizes; of pieces [b, t, v], the sum of the
+    likeliest piece's log-probability at each row's position.
+    """
+    if logits.ndim == 2:
+        return float(logits.abs().sum())
+    chosen = logits[torch.arange(len(logits)), torch.from_numpy(positions).long()]
+    return float(chosen.log_softmax(-1).max(-1).values.sum())
+
+
+def sentences(job: dict):
+    """Class logits, or the likeliest piece at [MASK], of every sentence of the text."""
+    model = load(job).eval()
+    run = torch.compile(model, dynamic=True) if job.get("compile") else model
+    batches = [
+        (torch.from_numpy(ids).long(), torch.from_numpy(mask).long(), positions)
+        for ids, mask, positions in length_batches(job, 1)
+    ]
+
+    @torch.inference_mode()
+    def repeat() -> float:
+        return sum(
+            answer(run(ids, attention_mask=mask).logits, positions)
+            for ids, mask, positions in batches
+        )
+
+    return repeat, {"check": repeat()}
+
+
+VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
+
+if __name__ == "__main__":
+    serve(
+        {
+            "step": step,
+            "forward": forward,
+            "optimizer": optimizer,
+            "compile": compile_step,
+            "limit": limit,
+            "import": nothing,
+            "classify": sentences,
+            "fill-mask": sentences,
+        },
+        VERSIONS,
+    )

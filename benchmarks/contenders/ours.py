@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from worker import make_batch, nothing, serve
+from inputs import make_batch
+from worker import nothing, serve
 
 import albert_jax
 from albert_jax import AlbertConfig, AlbertForPreTraining, lamb
@@ -72,7 +73,7 @@ def step(job: dict):
         float(losses[0][name][0] / losses[0][name][1])
         for name in ("masked_lm_loss", "sentence_order_loss")
     )
-    return repeat, facts | {"flops": 3 * flops_of(job), "loss": total}
+    return repeat, facts | {"flops": 3 * flops_of(job), "check": total}
 
 
 def forward(job: dict):
@@ -153,26 +154,31 @@ def export(job: dict):
     """Writes fresh weights as Hugging Face's, for the peers to start from."""
     from albert_jax.interop.hugging_face import hugging_face_config, to_hugging_face
 
-    config, folder = config_of(job | {"dtype": "float32"}), Path(job["weights"])
+    config, folder = config_of(job | {"dtype": "float32"}), Path(job["scratch"])
+    head = job["head"]
+    labels = {"num_labels": 2} if head == "AlbertForSequenceClassification" else {}
     state = init_state(
-        jax.random.key(0), AlbertForPreTraining(config), optax.identity()
+        jax.random.key(0), getattr(albert_jax, head)(config, **labels), optax.identity()
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    described = hugging_face_config(config, "AlbertForPreTraining")
+    described = hugging_face_config(config, head)
     (folder / "config.json").write_text(json.dumps(described))
     np.savez(folder / "weights.npz", **to_hugging_face(state.params, config))
     return nothing(job)
 
 
-serve(
-    {
-        "step": step,
-        "forward": forward,
-        "optimizer": optimizer,
-        "compile": compile_step,
-        "limit": limit,
-        "import": nothing,
-        "export": export,
-    },
-    {"albert_jax": albert_jax.__version__, "jax": jax.__version__},
-)
+VERSIONS = {"albert_jax": albert_jax.__version__, "jax": jax.__version__}
+
+if __name__ == "__main__":
+    serve(
+        {
+            "step": step,
+            "scan": step,
+            "forward": forward,
+            "optimizer": optimizer,
+            "compile": compile_step,
+            "limit": limit,
+            "import": nothing,
+            "export": export,
+        },
+        VERSIONS,
+    )

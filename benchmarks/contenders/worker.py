@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 # A repetition that is shorter is done as often as it takes, and its mean counts.
@@ -65,8 +64,7 @@ def serve(kinds: dict[str, Prepare], versions: dict[str, str]) -> None:
         answer(facts=facts)
         for _ in sys.stdin:
             start = time.perf_counter()
-            for _ in range(times):
-                work = repeat()
+            work = sum(repeat() or 0 for _ in range(times)) / times
             seconds = (time.perf_counter() - start) / times
             answer(seconds=seconds, work=work, peak_mib=peak_mib())
     except Exception as error:
@@ -83,39 +81,3 @@ def peak_mib() -> float:
     """The most memory that this process has held, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def make_batch(job: dict) -> dict[str, Any]:
-    """The same random batch for every contender, as NumPy arrays.
-
-    Keys (b rows, t tokens, p predictions): input_ids [b, t]; masked_positions,
-    masked_labels [b, p]; labels [b, t], -100 where nothing is predicted;
-    sentence_order_label [b]. No padding; token types all 0.
-    """
-    import numpy as np
-
-    rows, length, predictions = job["rows"], job["length"], job["predictions"]
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(5, job["vocab_size"], (rows, length), dtype=np.int32)
-    positions = np.arange(predictions, dtype=np.int32) * (length // predictions)
-    masked = np.tile(positions, (rows, 1))
-    labels = np.full_like(tokens, -100)
-    labels[:, positions] = tokens[:, positions]
-    return {
-        "input_ids": tokens,
-        "masked_positions": masked,
-        "masked_labels": tokens[:, positions],
-        "labels": labels,
-        "sentence_order_label": (np.arange(rows) % 2).astype(np.int32),
-    }
-
-
-def load_weights(job: dict) -> tuple[dict, dict]:
-    """Hugging Face's ``config.json`` and tensors, as ``ours.py`` exported them."""
-    import numpy as np
-
-    folder = Path(job["weights"])
-    config = json.loads((folder / "config.json").read_text())
-    with np.load(folder / "weights.npz") as tensors:
-        # Theirs has dropout before the sentence-order head by default.
-        return config | {"classifier_dropout_prob": 0.0}, dict(tensors)
