@@ -99,6 +99,19 @@ SENTENCES = {
     "onnx": _of("ONNX Runtime", "onnx_runtime"),
 }
 
+# On a GPU, in bfloat16, one contender after another: each has the memory for itself.
+GPU = {
+    "limit": _of("matrix products, XLA", "ours", kind="limit", size=8192),
+    **OURS,
+    **{
+        f"remat-{remat}": _of(
+            f"albert_jax, remat {remat}", "ours", model={"remat": remat}
+        )
+        for remat in ("nothing", "matmuls", "layer")
+    },
+    "pytorch-compile": PYTORCH["pytorch-compile"],
+}
+
 KINDS: dict[str, dict[str, Contender]] = {
     "step": OURS | ALL_POSITIONS | PYTORCH | JAX_PEERS | LIMIT,
     "forward": OURS | ALL_POSITIONS | PYTORCH | JAX_PEERS | LIMIT,
@@ -108,15 +121,24 @@ KINDS: dict[str, dict[str, Contender]] = {
     | {
         "deep": _of("48 layers instead", "ours", model=dict(num_hidden_layers=48)),
         "loop": LOOP["loop"],
-    }
-    | JAX_PEERS
-    | {"pytorch-compile": PYTORCH["pytorch-compile"]},
+        "flax": JAX_PEERS["flax"],
+        "pytorch-compile": PYTORCH["pytorch-compile"],
+    },
     "pretrain": {
         "ours": _of("albert_jax, packed rows", "ours_text"),
         "trainer": _of("transformers, Trainer", "hf_trainer"),
     },
+    "stream": {
+        "ours": _of("albert_jax, packed rows", "ours_text"),
+        "collator": _of("transformers, collator", "hf_trainer"),
+    },
+    "prepare": {
+        "ours": _of("albert_jax prepare", "ours_text"),
+        "tokenizers": _of("tokenizers, encoding alone", "hf_trainer"),
+    },
     "classify": SENTENCES,
     "fill-mask": SENTENCES,
+    "gpu": GPU,
     "import": OURS
     | {"pytorch": _of("transformers, PyTorch", "hf_pytorch")}
     | JAX_PEERS,
@@ -125,6 +147,8 @@ KINDS: dict[str, dict[str, Contender]] = {
 # Kinds that read text, and the head that each needs; the others pretrain.
 HEADS = {
     "pretrain": "AlbertForPreTraining",
+    "stream": "AlbertForPreTraining",
+    "prepare": "AlbertForPreTraining",
     "classify": "AlbertForSequenceClassification",
     "fill-mask": "AlbertForMaskedLM",
 }
@@ -153,10 +177,20 @@ DEFAULT = (
     "import/base/1x128",
     "pretrain/small/64x128",
     "pretrain/base/8x128",
+    "stream/base/8x512",
+    "prepare/base/1x512",
     "classify/base/1x128",
     "classify/base/32x128",
     "fill-mask/base/1x128",
     "fill-mask/base/32x128",
+)
+
+# What `--gpu` measures, on a card of about 80 GB.
+ON_GPU = (
+    "gpu/base/64x512",
+    "gpu/large/32x512",
+    "gpu/xlarge/16x512",
+    "gpu/xxlarge/8x512",
 )
 
 
@@ -207,8 +241,9 @@ class Case:
             "rows": self.rows,
             "length": self.length,
             "predictions": round(0.15 * self.length),
-            "dtype": "float32",
+            "dtype": "bfloat16" if self.kind == "gpu" else "float32",
             "steps": STEPS.get(self.size, 4),
+            "batches": max(1, 65_536 // (self.rows * self.length)),
             "sentences": 128,
         }
 

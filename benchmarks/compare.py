@@ -12,6 +12,7 @@ written anew; ``--results FOLDER`` keeps them elsewhere, and prints the table on
 """
 
 import argparse
+import dataclasses
 import datetime
 import math
 import os
@@ -19,10 +20,11 @@ import platform
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
-from cases import DEFAULT, HEADS, KINDS, Case, Contender
+from cases import DEFAULT, HEADS, KINDS, ON_GPU, Case, Contender
 from results import RESULTS, add, read
 from rounds import (
     ROOT,
@@ -30,6 +32,7 @@ from rounds import (
     FreshWorkers,
     Worker,
     interleave,
+    interpreter,
     keep_cores,
 )
 from table import render
@@ -46,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--before", metavar="COMMIT", help="ours at this commit too")
+    parser.add_argument("--gpu", action="store_true", help="the cases for a GPU")
     parser.add_argument("--text", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--vocabulary", type=Path, metavar="FILE")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -68,66 +72,106 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Runs one case; returns what ``results`` keeps of it."""
     chosen = contenders(case, args.contenders)
     if args.before:
-        title = f"albert_jax at {args.before}"
         source = str(checkout(args.before, scratch / "before"))
-        chosen["before"] = Contender(title, "ours", {"source": source})
+        chosen["before"] = dataclasses.replace(
+            chosen["ours"],
+            title=f"albert_jax at {args.before}",
+            job=chosen["ours"].job | {"source": source},
+        )
     shared = {"threads": args.threads, "scratch": str(scratch)}
+    if case.kind in HEADS:
+        shared |= text_of(case, args)
     Worker("export", "ours", case.job | shared | {"kind": "export"}).close()
     if case.kind in HEADS:
-        shared |= text_of(args)
-        job = case.job | shared | {"kind": "prepare"}
-        Worker("prepare", "ours_text", job).close()
+        job = case.job | shared | {"kind": "text"}
+        Worker("text", "ours_text", job).close()
 
-    workers = []
-    try:
-        for name, contender in chosen.items():
-            note(f"{case}: {contender.title}")
-            job = case.job_of(contender) | shared
-            kind = FreshWorkers if case.kind == "import" else Worker
-            workers.append(kind(name, contender.program, job))
-        agree(workers)
-        timed = interleave(workers, args.rounds, lambda text: note(f"{case}: {text}"))
-    finally:
-        for worker in workers:
-            worker.close()
+    jobs = {name: case.job_of(c) | shared for name, c in chosen.items()}
+    measure = one_after_another if case.kind == "gpu" else side_by_side
+    measured = measure(case, chosen, jobs, args.rounds)
     return {
         "case": str(case),
         "predictions": case.job["predictions"],
         "sentences": case.job["sentences"],
         "dtype": case.job["dtype"],
+        "rounds": args.rounds,
         "threads": args.threads,
         "machine": machine(),
         "date": datetime.date.today().isoformat(),
         "commit": git("describe", "--always", "--dirty"),
         "command": command(),
         "contenders": {
-            worker.name: worker.facts
-            | {"title": chosen[worker.name].title}
-            | timed[worker.name]
-            for worker in workers
+            name: {"title": chosen[name].title} | facts
+            for name, facts in measured.items()
         },
     }
 
 
+Measured = dict[str, dict[str, Any]]
+
+
+def side_by_side(
+    case: Case, chosen: dict[str, Contender], jobs: dict[str, dict], rounds: int
+) -> Measured:
+    """All contenders at once, their repetitions interleaved."""
+    workers = []
+    try:
+        for name, contender in chosen.items():
+            note(f"{case}: {contender.title}")
+            kind = FreshWorkers if case.kind == "import" else Worker
+            workers.append(kind(name, contender.program, jobs[name]))
+        agree({worker.name: worker.facts for worker in workers})
+        timed = interleave(workers, rounds, lambda text: note(f"{case}: {text}"))
+    finally:
+        for worker in workers:
+            worker.close()
+    return {worker.name: worker.facts | timed[worker.name] for worker in workers}
+
+
+def one_after_another(
+    case: Case, chosen: dict[str, Contender], jobs: dict[str, dict], rounds: int
+) -> Measured:
+    """Each contender alone with the device; one that fails, fails for itself."""
+    measured = {}
+    for name, contender in chosen.items():
+        note(f"{case}: {contender.title}")
+        try:
+            worker = Worker(name, contender.program, jobs[name])
+            timed = interleave([worker], rounds)[name]
+            worker.close()
+        except ContenderError as error:
+            note(str(error))
+            measured[name] = {"error": str(error)}
+        else:
+            measured[name] = worker.facts | timed
+    return measured
+
+
 def default(args: argparse.Namespace) -> list[str]:
     """All cases; without a text, those that need none."""
+    if args.gpu:
+        return list(ON_GPU)
     return [name for name in DEFAULT if args.text or name.split("/")[0] not in HEADS]
 
 
-def text_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What a case that reads text is told of it."""
+def text_of(case: Case, args: argparse.Namespace) -> dict[str, Any]:
+    """What a case that reads text is told of it: files, and where they are prepared."""
     if not args.text:
-        raise ValueError("this case reads text: give --text FILE, one or more of them")
+        raise ValueError(f"{case} reads text: give --text FILE, one or more of them")
+    text = [str(path.resolve()) for path in args.text]
+    vocabulary = args.vocabulary and str(args.vocabulary.resolve())
+    told = repr((text, vocabulary, case.job["vocab_size"]))
+    folder = f"benchmark-{zlib.crc32(told.encode()):08x}"
     return {
-        "text": [str(path.resolve()) for path in args.text],
-        "vocabulary": args.vocabulary and str(args.vocabulary.resolve()),
-        "prepared": str(ROOT / "prepared" / "benchmark"),
+        "text": text,
+        "vocabulary": vocabulary,
+        "prepared": str(ROOT / "prepared" / folder),
     }
 
 
-def agree(workers: list[Worker | FreshWorkers]) -> None:
+def agree(facts: Measured) -> None:
     """Refuses a comparison of different mathematics: first results must be the same."""
-    checks = {w.name: w.facts["check"] for w in workers if "check" in w.facts}
+    checks = {name: f["check"] for name, f in facts.items() if "check" in f}
     for name, check in checks.items():
         if not math.isclose(check, checks["ours"], rel_tol=1e-3):
             raise ContenderError(
@@ -136,14 +180,21 @@ def agree(workers: list[Worker | FreshWorkers]) -> None:
 
 
 def contenders(case: Case, names: list[str] | None) -> dict[str, Contender]:
-    """The case's contenders, or those that were asked for, ours always first."""
+    """The case's contenders, or ours and those that were asked for."""
     known = KINDS[case.kind]
     for name in names or ():
         if name not in known:
             raise ValueError(
                 f"{case}: there is no contender {name!r}; there are {', '.join(known)}"
             )
-    return {name: c for name, c in known.items() if not names or name in names}
+    chosen = {
+        name: contender
+        for name, contender in known.items()
+        if not names or name in names or name == "ours"
+    }
+    for contender in chosen.values():
+        interpreter(contender.program)  # Before anything is measured.
+    return chosen
 
 
 def checkout(commit: str, folder: Path) -> Path:

@@ -120,6 +120,7 @@ def environment(threads: int, source: str) -> dict[str, str]:
         "BENCHMARK_STARTED": str(time.time()),
         "PYTHONPATH": source,
         "KERAS_BACKEND": "jax",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TOKENIZERS_PARALLELISM": "false",
     }

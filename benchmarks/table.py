@@ -30,8 +30,11 @@ TITLES = {
     "compile": "Compiling the training step",
     "import": "Import",
     "pretrain": "Pretraining on real text",
+    "stream": "The pretraining stream",
+    "prepare": "Preparing text",
     "classify": "Classifying real sentences",
     "fill-mask": "Filling masks in real sentences",
+    "gpu": "Training step on a GPU",
 }
 
 SENTENCES = (
@@ -59,6 +62,10 @@ NOTES = {
     "the longest of the batch. Both read the same text, already tokenised, and predict "
     "15 % of it. Tokens are those that are not padding; above 1 we read more of them.",
     "classify": SENTENCES,
+    "gpu": "The training step in bfloat16, parameters and losses in float32, from "
+    "`python benchmarks/compare.py --gpu`. Contenders run one after another, each with "
+    "the device's memory for itself, which *peak* counts; the limit are products of "
+    "8192 x 8192 matrices in bfloat16, so that *of the limit* is the MFU.",
     "fill-mask": SENTENCES + " albert_jax multiplies with the vocabulary at [MASK] "
     "only, the others at every position.",
 }
@@ -78,11 +85,12 @@ def against_ours(these: Contender, run: dict[str, Any]) -> str:
 
 
 def of_the_limit(these: Contender, run: dict[str, Any]) -> str:
-    limit = run["contenders"].get("limit")
+    limit = run["contenders"].get("limit", {"error": "not asked for"})
     if these["title"].startswith("matrix products"):
         rate = these["flops"] / statistics.median(these["seconds"])
         return f"{rate / 1e9:.0f} GFLOP/s"
-    return f"{shares(these, limit):.2f}" if limit and "flops" in these else ""
+    known = "flops" in these and "error" not in limit
+    return f"{shares(these, limit):.2f}" if known else ""
 
 
 def peak(these: Contender, run: dict[str, Any]) -> str:
@@ -112,6 +120,10 @@ def tokens_a_second(these: Contender, run: dict[str, Any]) -> str:
     return f"{statistics.median(rates(these)):,.0f}"
 
 
+def megabytes_a_second(these: Contender, run: dict[str, Any]) -> str:
+    return f"{statistics.median(rates(these)):.1f}"
+
+
 def ours_against(these: Contender, run: dict[str, Any]) -> str:
     ours = run["contenders"]["ours"]
     return "" if these is ours else f"{ratios(rates(ours), rates(these)):.2f}"
@@ -133,6 +145,7 @@ _SENTENCES = {
     "against ours": against_ours,
     "peak": peak,
 }
+_RATES = {"ours against it": ours_against, "peak": peak}
 COLUMNS = {
     "step": _SPEED,
     "forward": _SPEED,
@@ -146,13 +159,17 @@ COLUMNS = {
     },
     "compile": _TIMED,
     "import": _TIMED,
-    "pretrain": {
-        "tokens/s": tokens_a_second,
-        "ours against it": ours_against,
-        "peak": peak,
-    },
+    "pretrain": {"tokens/s": tokens_a_second} | _RATES,
+    "stream": {"tokens/s": tokens_a_second} | _RATES,
+    "prepare": {"MB/s": megabytes_a_second} | _RATES,
     "classify": _SENTENCES,
     "fill-mask": _SENTENCES,
+    "gpu": {
+        "time": median_time,
+        "of the limit": of_the_limit,
+        "peak": peak,
+        "first": first_call,
+    },
 }
 
 
@@ -162,8 +179,8 @@ def render(runs: Iterable[dict[str, Any]]) -> str:
     parts = [HEAD]
     for kind, title in TITLES.items():
         of_kind = [run for run in runs if run["case"].split("/")[0] == kind]
-        if of_kind:
-            parts += [f"## {title}", NOTES[kind], section(kind, of_kind)]
+        table = section(kind, of_kind) if of_kind else "Not run."
+        parts += [f"## {title}", NOTES[kind], table]
     return "\n\n".join([*parts, "## Runs", listing(runs)]) + "\n"
 
 
@@ -178,15 +195,21 @@ def section(kind: str, runs: list[dict[str, Any]]) -> str:
         for name in sorted(newest, key=[*KINDS[kind], "before"].index):
             run = newest[name]
             these = run["contenders"][name]
-            cells = [cell(these, run) for cell in COLUMNS[kind].values()]
+            columns = COLUMNS[kind].values()
+            if "error" in these:
+                cells = [these["error"], *[""] * (len(columns) - 1)]
+            else:
+                cells = [cell(these, run) for cell in columns]
             rows.append([shape(run), these["title"], *cells])
     return markdown(["case", "contender", *COLUMNS[kind]], rows)
 
 
 def shape(run: dict[str, Any]) -> str:
     """The case without its kind, and how many positions of a row are predicted."""
-    _, size, batch = run["case"].split("/")
-    return f"{size}, {batch.replace('x', ' x ')}, {run['predictions']} predicted"
+    kind, size, batch = run["case"].split("/")
+    described = f"{size}, {batch.replace('x', ' x ')}"
+    predicting = kind in ("step", "forward", "scan", "compile", "pretrain", "gpu")
+    return described + f", {run['predictions']} predicted" * predicting
 
 
 def position(case: str) -> tuple[int, str]:
@@ -201,12 +224,18 @@ def listing(runs: list[dict[str, Any]]) -> str:
     for run in sorted(runs, key=lambda run: position(run["case"])):
         versions = {}
         for contender in run["contenders"].values():
-            versions |= contender["versions"]
-        rounds = len(run["contenders"]["ours"]["seconds"])
+            versions |= contender.get("versions", {})
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
         machine = f"{run['machine']}, {run['threads']} threads, {run['dtype']}"
         command = f"`{run['command']}`"
-        cells = [run["case"], rounds, run["date"], run["commit"], machine, command]
+        cells = [
+            run["case"],
+            run["rounds"],
+            run["date"],
+            run["commit"],
+            machine,
+            command,
+        ]
         rows.append([*map(str, cells), named])
     return markdown(heads, rows)
 

@@ -7,6 +7,24 @@ from inputs import length_batches, load_weights, make_batch
 from transformers import AlbertConfig
 from worker import nothing, serve
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def computing_in(dtype: str) -> torch.autocast:
+    """Computation in this type, parameters in float32, as ours."""
+    return torch.autocast(DEVICE, getattr(torch, dtype), enabled=dtype != "float32")
+
+
+def finished() -> None:
+    """Waits for the device."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_mib() -> float | None:
+    """The most memory that was in use on a GPU; None without one."""
+    return torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else None
+
 
 def load(job: dict) -> torch.nn.Module:
     torch.set_num_threads(job["threads"])
@@ -18,11 +36,12 @@ def load(job: dict) -> torch.nn.Module:
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"albert.embeddings.position_ids"}:
         raise ValueError(f"weights: {missing} are missing, {unexpected} too many")
-    return model.to(getattr(torch, job["dtype"]))
+    return model.to(DEVICE)
 
 
 def inputs_of(job: dict, labels: bool) -> dict[str, torch.Tensor]:
-    batch = {k: torch.from_numpy(v).long() for k, v in make_batch(job).items()}
+    arrays = make_batch(job).items()
+    batch = {name: torch.from_numpy(array).long().to(DEVICE) for name, array in arrays}
     names = ["input_ids"] + ["labels", "sentence_order_label"] * labels
     return {name: batch[name] for name in names}
 
@@ -35,11 +54,13 @@ def step(job: dict):
     batch = inputs_of(job, labels=True)
 
     def repeat() -> None:
-        loss = run(**batch).loss
+        with computing_in(job["dtype"]):
+            loss = run(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        finished()
 
     with torch.no_grad():
         loss = float(model(**batch).loss)
@@ -148,6 +169,8 @@ if __name__ == "__main__":
             "import": nothing,
             "classify": sentences,
             "fill-mask": sentences,
+            "gpu": step,
         },
         VERSIONS,
+        device_mib,
     )

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-MASK_ID = 4
-
 
 def make_batch(job: dict) -> dict[str, Any]:
     """The same random batch for every contender, as NumPy arrays.
@@ -51,15 +49,15 @@ def length_batches(job: dict, multiple: int) -> list[tuple[np.ndarray, ...]]:
       (input_ids [b, t], attention_mask [b, t], position of the first [MASK] [b]).
     """
     sentences = json.loads((Path(job["scratch"]) / "sentences.json").read_text())
-    sentences.sort(key=len)
+    sentences.sort(key=lambda sentence: len(sentence["ids"]))
     batches = []
     for start in range(0, len(sentences), job["rows"]):
         chosen = sentences[start : start + job["rows"]]
-        length = -(-max(map(len, chosen)) // multiple) * multiple
-        ids = np.zeros((len(chosen), length), np.int32)
-        mask = np.zeros((len(chosen), length), np.int32)
+        length = -(-len(chosen[-1]["ids"]) // multiple) * multiple
+        ids, mask = np.zeros((2, len(chosen), length), np.int32)
         for row, sentence in enumerate(chosen):
-            ids[row, : len(sentence)] = sentence
-            mask[row, : len(sentence)] = 1
-        batches.append((ids, mask, (ids == MASK_ID).argmax(axis=1).astype(np.int32)))
+            real = len(sentence["ids"])
+            ids[row, :real], mask[row, :real] = sentence["ids"], 1
+        positions = np.array([sentence["masked"] for sentence in chosen], np.int32)
+        batches.append((ids, mask, positions))
     return batches

@@ -166,7 +166,18 @@ def export(job: dict):
     return nothing(job)
 
 
-VERSIONS = {"albert_jax": albert_jax.__version__, "jax": jax.__version__}
+VERSIONS = {
+    "albert_jax": albert_jax.__version__,
+    "jax": jax.__version__,
+    "device": jax.devices()[0].device_kind,
+}
+
+
+def device_mib() -> float | None:
+    """The most memory that was in use on an accelerator; None on a CPU."""
+    stats = jax.local_devices()[0].memory_stats()
+    return stats["peak_bytes_in_use"] / 2**20 if stats else None
+
 
 if __name__ == "__main__":
     serve(
@@ -179,6 +190,8 @@ if __name__ == "__main__":
             "limit": limit,
             "import": nothing,
             "export": export,
+            "gpu": step,
         },
         VERSIONS,
+        device_mib,
     )

@@ -1,7 +1,9 @@
 """albert_jax on real text: preparing it, pretraining from it, reading sentences."""
 
 import json
+import tempfile
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import jax
@@ -28,7 +30,7 @@ from albert_jax.train.pretrain import train_step
 from albert_jax.train.state import init_state
 
 
-def prepare_text(job: dict):
+def write_text(job: dict):
     """Prepares the text, and writes for everybody what each contender reads.
 
     ``sentences.json``: token ids of sentences with one word masked. ``pairs.json``: two
@@ -46,7 +48,10 @@ def prepare_text(job: dict):
     corpus, tokenizer = opened(job)
     scratch = Path(job["scratch"])
     sentences = masked_sentences(corpus, tokenizer, job["length"])
-    chosen = [next(sentences)[0].tolist() for _ in range(job["sentences"])]
+    chosen = [
+        {"ids": ids.tolist(), "masked": int((ids == tokenizer.mask_id).argmax())}
+        for ids, _ in islice(sentences, job["sentences"])
+    ]
     (scratch / "sentences.json").write_text(json.dumps(chosen))
 
     config = DataConfig(
@@ -73,6 +78,41 @@ def unmasked(row: dict[str, np.ndarray]) -> dict[str, list[int] | int]:
         "token_type_ids": row["token_type_ids"][:real].tolist(),
         "sentence_order_label": int(row["sentence_order_label"][0]),
     }
+
+
+def prepare_again(job: dict):
+    """Text to tokenised shards in one process, with the vocabulary there is.
+
+    A repetition returns its megabytes of text.
+    """
+    vocabulary = str(opened(job)[0].tokenizer_path)
+    sources = tuple(job["text"])
+    megabytes = sum(Path(source).stat().st_size for source in sources) / 1e6
+
+    def repeat() -> float:
+        with tempfile.TemporaryDirectory(dir=job["scratch"]) as folder:
+            config = CorpusConfig(
+                sources=sources, vocabulary=vocabulary, prepared=folder
+            )
+            prepare(config, job["vocab_size"], processes=1)
+        return megabytes
+
+    return repeat, {"warm": False}
+
+
+def stream(job: dict):
+    """The batches alone; a repetition returns their real tokens."""
+    config = DataConfig(sequence_length=job["length"], batch_size=job["rows"])
+    data, row = PretrainingData(*opened(job), config, seed=0), 0
+
+    def repeat() -> float:
+        nonlocal row
+        begin, row = row, row + job["batches"] * job["rows"]
+        return float(
+            sum(batch["attention_mask"].sum() for batch in data.batches(begin, row))
+        )
+
+    return repeat, {}
 
 
 def pretrain(job: dict):
@@ -150,7 +190,9 @@ def loaded(job: dict, head: str) -> tuple[dict, list]:
 if __name__ == "__main__":
     serve(
         {
-            "prepare": prepare_text,
+            "text": write_text,
+            "prepare": prepare_again,
+            "stream": stream,
             "pretrain": pretrain,
             "classify": classify,
             "fill-mask": fill_mask,

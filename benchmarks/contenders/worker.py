@@ -22,7 +22,11 @@ Repeat = Callable[[], float | None]
 Prepare = Callable[[dict], tuple[Repeat, dict]]
 
 
-def serve(kinds: dict[str, Prepare], versions: dict[str, str]) -> None:
+def serve(
+    kinds: dict[str, Prepare],
+    versions: dict[str, str],
+    device_mib: Callable[[], float | None] = lambda: None,
+) -> None:
     """Answers the harness until it closes the pipe.
 
     Called last in a contender's file: what passed since the process was started is the
@@ -31,6 +35,7 @@ def serve(kinds: dict[str, Prepare], versions: dict[str, str]) -> None:
     Args:
       kinds: kind of job -> what makes of a job a repetition and facts about it.
       versions: package -> version.
+      device_mib: the most memory used on an accelerator, None where there is none.
     """
     imported = time.time() - float(os.environ["BENCHMARK_STARTED"])
     channel = os.fdopen(os.dup(1), "w", buffering=1)
@@ -66,7 +71,7 @@ def serve(kinds: dict[str, Prepare], versions: dict[str, str]) -> None:
             start = time.perf_counter()
             work = sum(repeat() or 0 for _ in range(times)) / times
             seconds = (time.perf_counter() - start) / times
-            answer(seconds=seconds, work=work, peak_mib=peak_mib())
+            answer(seconds=seconds, work=work, peak_mib=device_mib() or peak_mib())
     except Exception as error:
         answer(error="".join(traceback.format_exception_only(error)).strip())
         raise
