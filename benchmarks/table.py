@@ -1,8 +1,8 @@
 """From results to Markdown: a section a kind, a row for every contender of a case."""
 
 import statistics
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from cases import DEFAULT, KINDS
 from spread import ratios, shares
@@ -21,54 +21,6 @@ faster. *Of the limit* are the model's matrix products (`albert_jax.model.costs`
 times the forward pass for a training step) over what products of 2048 x 2048 matrices
 reach through the same XLA in the same round. *Peak* is the most memory that the process
 held; *first* is the first call, with what it compiles."""
-
-TITLES = {
-    "step": "Training step",
-    "forward": "Forward pass",
-    "optimizer": "The optimizer alone",
-    "scan": "Scan against the unrolled loop",
-    "compile": "Compiling the training step",
-    "import": "Import",
-    "pretrain": "Pretraining on real text",
-    "stream": "The pretraining stream",
-    "prepare": "Preparing text",
-    "classify": "Classifying real sentences",
-    "fill-mask": "Filling masks in real sentences",
-    "gpu": "Training step on a GPU",
-}
-
-SENTENCES = (
-    "Sentences of the text, sorted by length and batched; albert_jax pads a batch to a "
-    "multiple of 16, the others to its longest sentence."
-)
-
-NOTES = {
-    "step": "Forward and backward pass, clipping of the gradient's global norm, and "
-    "the optimizer: LAMB for albert_jax, AdamW for the peers. albert_jax and KerasHub "
-    "multiply with the vocabulary at predicted positions only; transformers and "
-    "*all positions* do so at every position.",
-    "forward": "Logits of both pretraining heads, without gradient, at the same "
-    "positions as in the training step.",
-    "optimizer": "Clipping and update for gradients that are there: LAMB for "
-    "albert_jax, AdamW for PyTorch.",
-    "scan": "The training step of a model whose layers share all weights. *Scan over "
-    "loop* is our default's time over the loop's, so at most 1 is as fast; temporary "
-    "memory is XLA's own account.",
-    "compile": "Tracing and compiling, from nothing each time; with `torch.compile` "
-    "until the first gradients are there.",
-    "import": "What the training step needs, in a fresh process each time.",
-    "pretrain": "Stream and step from prepared text: packed rows and the step above, "
-    "against Trainer with `DataCollatorForLanguageModeling`, one pair a row, padded to "
-    "the longest of the batch. Both read the same text, already tokenised, and predict "
-    "15 % of it. Tokens are those that are not padding; above 1 we read more of them.",
-    "classify": SENTENCES,
-    "gpu": "The training step in bfloat16, parameters and losses in float32, from "
-    "`python benchmarks/compare.py --gpu`. Contenders run one after another, each with "
-    "the device's memory for itself, which *peak* counts; the limit are products of "
-    "8192 x 8192 matrices in bfloat16, so that *of the limit* is the MFU.",
-    "fill-mask": SENTENCES + " albert_jax multiplies with the vocabulary at [MASK] "
-    "only, the others at every position.",
-}
 
 Contender = dict[str, Any]
 
@@ -138,38 +90,107 @@ def a_sentence(these: Contender, run: dict[str, Any]) -> str:
     return duration(statistics.median(these["seconds"]) / run["sentences"])
 
 
+class Section(NamedTuple):
+    """One kind of case: its heading, what is compared, and a cell for each column."""
+
+    title: str
+    note: str
+    columns: dict[str, Callable[[Contender, dict[str, Any]], str]]
+
+
 _TIMED = {"time": median_time, "against ours": against_ours}
-_SPEED = _TIMED | {"of the limit": of_the_limit, "peak": peak, "first": first_call}
-_SENTENCES = {
-    "a sentence": a_sentence,
-    "against ours": against_ours,
-    "peak": peak,
-}
 _RATES = {"ours against it": ours_against, "peak": peak}
-COLUMNS = {
-    "step": _SPEED,
-    "forward": _SPEED,
-    "optimizer": _TIMED,
-    "scan": {
-        "time": median_time,
-        "scan over loop": scan_over_loop,
-        "temporary": temporary,
-        "scan over loop ": temporary_over_loop,
-        "compiling": first_call,
-    },
-    "compile": _TIMED,
-    "import": _TIMED,
-    "pretrain": {"tokens/s": tokens_a_second} | _RATES,
-    "stream": {"tokens/s": tokens_a_second} | _RATES,
-    "prepare": {"MB/s": megabytes_a_second} | _RATES,
-    "classify": _SENTENCES,
-    "fill-mask": _SENTENCES,
-    "gpu": {
-        "time": median_time,
-        "of the limit": of_the_limit,
-        "peak": peak,
-        "first": first_call,
-    },
+_SENTENCES = {"a sentence": a_sentence, "against ours": against_ours, "peak": peak}
+_LIMITED = {"of the limit": of_the_limit, "peak": peak, "first": first_call}
+
+SECTIONS = {
+    "step": Section(
+        "Training step",
+        "Forward and backward pass, clipping of the gradient's global norm, and the "
+        "optimizer: LAMB for albert_jax, AdamW for the peers. albert_jax and KerasHub "
+        "multiply with the vocabulary at predicted positions only; transformers and "
+        "*logits of all positions* do so at every position.",
+        _TIMED | _LIMITED,
+    ),
+    "forward": Section(
+        "Forward pass",
+        "Logits of both pretraining heads, without gradient, at the same positions as "
+        "in the training step.",
+        _TIMED | _LIMITED,
+    ),
+    "optimizer": Section(
+        "The optimizer alone",
+        "Clipping and update for gradients that are there: LAMB for albert_jax, AdamW "
+        "for PyTorch.",
+        _TIMED,
+    ),
+    "scan": Section(
+        "Scan against the unrolled loop",
+        "The training step of a model whose layers share all weights. *Scan over loop* "
+        "is our default's time over the loop's, so at most 1 is as fast; temporary "
+        "memory is XLA's own account, and its ratio too is ours over the loop's.",
+        {
+            "time": median_time,
+            "scan over loop": scan_over_loop,
+            "temporary": temporary,
+            "of the loop's": temporary_over_loop,
+            "compiling": first_call,
+        },
+    ),
+    "compile": Section(
+        "Compiling the training step",
+        "Tracing and compiling, from nothing each time; with `torch.compile` until the "
+        "first gradients are there.",
+        _TIMED,
+    ),
+    "import": Section(
+        "Import",
+        "From the start of the interpreter to everything that a training step needs; a "
+        "fresh process each time.",
+        _TIMED,
+    ),
+    "pretrain": Section(
+        "Pretraining on real text",
+        "Stream and step from prepared text, packed rows, against Trainer with "
+        "`DataCollatorForLanguageModeling`: one pair a row, padded to the longest of "
+        "the batch, logits of all positions. Both read the same text, already "
+        "tokenised, and predict 15 % of it. Only tokens that are not padding count; "
+        "above 1 we read more of them.",
+        {"tokens/s": tokens_a_second} | _RATES,
+    ),
+    "stream": Section(
+        "The pretraining stream",
+        "Batches alone: segments, masks and packed rows from prepared text, against "
+        "the collator and the rows that Trainer reads. One thread each.",
+        {"tokens/s": tokens_a_second} | _RATES,
+    ),
+    "prepare": Section(
+        "Preparing text",
+        "Text to tokenised shards in one process (reading, normalising, cutting into "
+        "sentences, tokenising, writing), against Hugging Face's fast tokenizer, which "
+        "only tokenises lines that are in memory.",
+        {"MB/s": megabytes_a_second} | _RATES,
+    ),
+    "classify": Section(
+        "Classifying real sentences",
+        "Sentences of the text, sorted by length, in batches; albert_jax pads a batch "
+        "to a multiple of 16, the others to its longest sentence.",
+        _SENTENCES,
+    ),
+    "fill-mask": Section(
+        "Filling masks in real sentences",
+        "The same sentences, a word of each masked. albert_jax multiplies with the "
+        "vocabulary at [MASK] only, the others at every position.",
+        _SENTENCES,
+    ),
+    "gpu": Section(
+        "Training step on a GPU",
+        "`python benchmarks/compare.py --gpu`: computation in bfloat16, parameters and "
+        "losses in float32. Contenders run one after another, each with the device's "
+        "memory for itself, which *peak* counts. The limit are products of 8192 x 8192 "
+        "matrices in bfloat16, so that *of the limit* is the MFU.",
+        {"time": median_time} | _LIMITED,
+    ),
 }
 
 
@@ -177,16 +198,16 @@ def render(runs: Iterable[dict[str, Any]]) -> str:
     """The whole document."""
     runs = list(runs)
     parts = [HEAD]
-    for kind, title in TITLES.items():
+    for kind, section in SECTIONS.items():
         of_kind = [run for run in runs if run["case"].split("/")[0] == kind]
-        table = section(kind, of_kind) if of_kind else "Not run."
-        parts += [f"## {title}", NOTES[kind], table]
+        table = comparison(kind, of_kind) if of_kind else "Not run."
+        parts += [f"## {section.title}", section.note, table]
     return "\n\n".join([*parts, "## Runs", listing(runs)]) + "\n"
 
 
-def section(kind: str, runs: list[dict[str, Any]]) -> str:
+def comparison(kind: str, runs: list[dict[str, Any]]) -> str:
     """Every contender of every case, out of the newest run that holds it."""
-    rows = []
+    rows, columns = [], SECTIONS[kind].columns
     for case in sorted({run["case"] for run in runs}, key=position):
         newest = {}
         for run in runs:
@@ -195,13 +216,12 @@ def section(kind: str, runs: list[dict[str, Any]]) -> str:
         for name in sorted(newest, key=[*KINDS[kind], "before"].index):
             run = newest[name]
             these = run["contenders"][name]
-            columns = COLUMNS[kind].values()
             if "error" in these:
                 cells = [these["error"], *[""] * (len(columns) - 1)]
             else:
-                cells = [cell(these, run) for cell in columns]
+                cells = [cell(these, run) for cell in columns.values()]
             rows.append([shape(run), these["title"], *cells])
-    return markdown(["case", "contender", *COLUMNS[kind]], rows)
+    return markdown(["case", "contender", *columns], rows)
 
 
 def shape(run: dict[str, Any]) -> str:
@@ -228,15 +248,8 @@ def listing(runs: list[dict[str, Any]]) -> str:
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
         machine = f"{run['machine']}, {run['threads']} threads, {run['dtype']}"
         command = f"`{run['command']}`"
-        cells = [
-            run["case"],
-            run["rounds"],
-            run["date"],
-            run["commit"],
-            machine,
-            command,
-        ]
-        rows.append([*map(str, cells), named])
+        cells = [str(run[name]) for name in heads[:4]]
+        rows.append([*cells, machine, command, named])
     return markdown(heads, rows)
 
 
