@@ -81,7 +81,9 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     shared = {"threads": args.threads, "scratch": str(scratch)}
     if case.kind in HEADS:
         shared |= text_of(case, args)
-    Worker("export", "ours", case.job | shared | {"kind": "export"}).close()
+    if any(contender.program != "ours" for contender in chosen.values()):
+        job = case.job | shared | {"kind": "export"}
+        Worker("export", "ours", job).close()
     if case.kind in HEADS:
         job = case.job | shared | {"kind": "text"}
         Worker("text", "ours_text", job).close()

@@ -153,10 +153,10 @@ def test_the_gpu_cases_run_on_a_cpu_when_they_are_small(tmp_path):
     done = compare(
         tmp_path,
         *("gpu/demo/2x16", "--rounds", "1"),
-        *("--contenders", "ours", "remat-layer"),
+        *("--contenders", "ours"),
     )
     assert done.returncode == 0, done.stderr
-    assert "| albert_jax, remat layer |" in done.stdout
+    assert "| demo, 2 x 16, 2 predicted | albert_jax |" in done.stdout
     (run,) = json.loads((tmp_path / "gpu.demo.2x16.json").read_text())
     assert run["dtype"] == "bfloat16"
 
@@ -167,7 +167,7 @@ def test_the_gpu_cases_run_on_a_cpu_when_they_are_small(tmp_path):
         (["stop/demo/2x16"], "'stop' is none of 'step'"),
         (["step/demo"], "it must look like step/base/8x128"),
         (["step/demo/2x16", "--contenders", "flux"], "there is no contender 'flux'"),
-        (["pretrain/demo/2x16"], "give --text FILE"),
+        (["stream/demo/2x16", "--contenders", "ours"], "give --text FILE"),
         (["step/demo/2x16", "--before", "no-such"], "git knows no such commit"),
         (["step/demo/2x16", "--contenders", "ours", "flax"], "make peer-flax installs"),
     ],
