@@ -56,6 +56,12 @@ class Contender:
     program: str
     job: dict[str, Any]
 
+    @property
+    def positions(self) -> str:
+        """Which positions' logits are computed: ``masked`` or ``all``."""
+        every = self.program.startswith("hf_") or "all_positions" in self.job
+        return "all" if every else "masked"
+
 
 def _of(title: str, program: str, **job: Any) -> Contender:
     return Contender(title, program, job)

@@ -81,12 +81,12 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     shared = {"threads": args.threads, "scratch": str(scratch)}
     if case.kind in HEADS:
         shared |= text_of(case, args)
+    flops = {}
     if any(contender.program != "ours" for contender in chosen.values()):
-        job = case.job | shared | {"kind": "export"}
-        Worker("export", "ours", job).close()
+        job = case.job | shared | {"kind": "export", "for": case.kind}
+        flops = ask("export", "ours", job)["flops"]
     if case.kind in HEADS:
-        job = case.job | shared | {"kind": "text"}
-        Worker("text", "ours_text", job).close()
+        ask("text", "ours_text", case.job | shared | {"kind": "text"})
 
     jobs = {name: case.job_of(c) | shared for name, c in chosen.items()}
     measure = one_after_another if case.kind == "gpu" else side_by_side
@@ -100,13 +100,20 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "threads": args.threads,
         "machine": machine(),
         "date": datetime.date.today().isoformat(),
-        "commit": git("describe", "--always", "--dirty"),
+        "commit": commit(),
         "command": command(),
         "contenders": {
-            name: {"title": chosen[name].title} | facts
-            for name, facts in measured.items()
+            name: {"title": c.title, "flops": flops.get(c.positions)} | measured[name]
+            for name, c in chosen.items()
         },
     }
+
+
+def ask(name: str, program: str, job: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a job that is not timed."""
+    worker = Worker(name, program, job)
+    worker.close()
+    return worker.facts
 
 
 Measured = dict[str, dict[str, Any]]
@@ -211,9 +218,15 @@ def checkout(commit: str, folder: Path) -> Path:
     return folder
 
 
-def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
+def commit() -> str:
+    """The commit of the package, "-dirty" where it was changed since."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "albert_jax")
+    return git("rev-parse", "--short", "HEAD") + "-dirty" * bool(changed)
 
 
 def command() -> str:

@@ -41,7 +41,7 @@ def of_the_limit(these: Contender, run: dict[str, Any]) -> str:
     if these["title"].startswith("matrix products"):
         rate = these["flops"] / statistics.median(these["seconds"])
         return f"{rate / 1e9:.0f} GFLOP/s"
-    known = "flops" in these and "error" not in limit
+    known = these.get("flops") and "error" not in limit
     return f"{shares(these, limit):.2f}" if known else ""
 
 

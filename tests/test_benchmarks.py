@@ -168,7 +168,10 @@ def test_the_gpu_cases_run_on_a_cpu_when_they_are_small(tmp_path):
         (["step/demo"], "it must look like step/base/8x128"),
         (["step/demo/2x16", "--contenders", "flux"], "there is no contender 'flux'"),
         (["stream/demo/2x16", "--contenders", "ours"], "give --text FILE"),
-        (["step/demo/2x16", "--before", "no-such"], "git knows no such commit"),
+        (
+            ["step/demo/2x16", "--contenders", "ours", "--before", "no-such"],
+            "git knows no such commit",
+        ),
         (["step/demo/2x16", "--contenders", "ours", "flax"], "make peer-flax installs"),
     ],
 )

@@ -38,10 +38,11 @@ def batch_of(job: dict) -> dict[str, np.ndarray]:
 
 
 def flops_of(job: dict) -> int:
-    """Matrix products of a forward pass, in floating-point operations."""
+    """Floating-point operations of the matrix products, three times for a gradient."""
     predictions = job["length"] if job.get("all_positions") else job["predictions"]
     row = RowShape(job["length"], predictions, pairs=1)
-    return job["rows"] * sum(forward_flops(config_of(job), row).values())
+    passes = 1 if job["kind"] == "forward" else 3
+    return passes * job["rows"] * sum(forward_flops(config_of(job), row).values())
 
 
 def compiled(function, *args, **options) -> tuple:
@@ -62,7 +63,7 @@ def step(job: dict):
     batch = jax.device_put(batch_of(job))
     train = partial(train_step, model, optimizer)
     program, facts = compiled(train, state, batch, donate_argnums=0)
-    facts["flops"] = 3 * flops_of(job)
+    facts["flops"] = flops_of(job)
 
     def repeat() -> None:
         nonlocal state
@@ -148,7 +149,10 @@ def limit(job: dict):
 
 
 def export(job: dict):
-    """Writes fresh weights as Hugging Face's, for the peers to start from."""
+    """Writes fresh weights as Hugging Face's, for the peers to start from.
+
+    Its facts are the FLOPs of the kind of work ``for``, masked and all positions.
+    """
     from albert_jax.interop.hugging_face import hugging_face_config, to_hugging_face
 
     config, folder = config_of(job | {"dtype": "float32"}), Path(job["scratch"])
@@ -160,7 +164,12 @@ def export(job: dict):
     described = hugging_face_config(config, head)
     (folder / "config.json").write_text(json.dumps(described))
     np.savez(folder / "weights.npz", **to_hugging_face(state.params, config))
-    return nothing(job)
+    work = job | {"kind": job["for"]}
+    flops = {
+        "masked": flops_of(work),
+        "all": flops_of(work | {"all_positions": True}),
+    }
+    return nothing(job)[0], {"flops": flops, "warm": False}
 
 
 VERSIONS = {
