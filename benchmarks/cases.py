@@ -250,7 +250,7 @@ class Case:
             "dtype": "bfloat16" if self.kind == "gpu" else "float32",
             "steps": STEPS.get(self.size, 4),
             "batches": max(1, 65_536 // (self.rows * self.length)),
-            "sentences": 128,
+            "sentences": 64,
         }
 
     def job_of(self, contender: Contender) -> dict[str, Any]:
