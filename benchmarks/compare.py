@@ -1,14 +1,18 @@
 """Speed beside peers and beside the limit: one command, one table.
 
     python benchmarks/compare.py [CASE ...] [--contenders ours pytorch-sdpa]
-        [--rounds 7] [--threads 2] [--before COMMIT] [--text FILE --vocabulary FILE]
+        [--rounds 7] [--threads 2] [--text FILE ... --vocabulary FILE]
+        [--before COMMIT] [--gpu] [--results FOLDER]
 
 A case is ``kind/size/ROWSxLENGTH`` (``step/base/8x128``); without any, all of
-``cases.DEFAULT`` are run. Every contender works in a process and an environment of its
-own (``make benchmark`` installs them), from the same weights on the same batch; the
-repetitions interleave round by round, so that a noisy machine disturbs all alike.
-Results are added to ``benchmarks/results/``, from which ``docs/benchmarks.md`` is
-written anew; ``--results FOLDER`` keeps them elsewhere, and prints the table only.
+``cases.DEFAULT`` are run, or with ``--gpu`` those for a GPU. Every contender works in a
+process and an environment of its own (``make benchmark`` installs them), from the same
+weights on the same batch; the repetitions interleave round by round, so that a noisy
+machine disturbs all alike. ``--before`` adds ourselves as we were.
+
+Every case adds its run to ``benchmarks/results/``, from which ``docs/benchmarks.md`` is
+written anew, so that many short invocations make one table. ``--results FOLDER`` keeps
+them elsewhere and only prints it.
 """
 
 import argparse

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,25 +70,20 @@ class Worker:
 
 
 class FreshWorkers:
-    """A new process for every repetition, which is what its imports take."""
+    """A new process for every repetition, which takes what its imports take."""
 
     def __init__(self, name: str, program: str, job: Mapping[str, Any]) -> None:
         self.name = name
-        self._start = lambda: Worker(name, program, job)
-        self.facts = self._start_and_close()
-
-    def _start_and_close(self) -> dict[str, Any]:
-        worker = self._start()
-        worker.close()
-        return worker.facts
+        self._what = (name, program, job)
+        self.repeat()  # The first reads the disk.
 
     def repeat(self) -> dict[str, Any]:
-        facts = self._start_and_close()
-        return {
-            "seconds": facts["import_seconds"],
-            "work": None,
-            "peak_mib": facts["peak_mib"],
-        }
+        """Starts a worker and ends it; answers as ``Worker.repeat`` does."""
+        worker = Worker(*self._what)
+        worker.close()
+        self.facts = facts = worker.facts
+        seconds, peak_mib = facts["import_seconds"], facts["peak_mib"]
+        return {"seconds": seconds, "work": None, "peak_mib": peak_mib}
 
     def close(self) -> None:
         """Nothing is left to close."""
@@ -134,13 +129,16 @@ def keep_cores(threads: int) -> None:
 
 
 def interleave(
-    workers: list[Worker], rounds: int, progress: Any = lambda text: None
+    workers: Sequence[Worker | FreshWorkers],
+    rounds: int,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, dict[str, list]]:
     """Times every worker once a round; who begins changes from round to round.
 
     Returns:
       name -> {"seconds": [...], "work": [...], "peak_mib": [...]}, an entry a round.
     """
+    workers = list(workers)
     timed = {w.name: {"seconds": [], "work": [], "peak_mib": []} for w in workers}
     for n in range(rounds):
         first = n % len(workers)
