@@ -92,6 +92,7 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     if case.kind in HEADS:
         ask("text", "ours_text", case.job | shared | {"kind": "text"})
 
+    load = os.getloadavg()[0]
     jobs = {name: case.job_of(c) | shared for name, c in chosen.items()}
     measure = one_after_another if case.kind == "gpu" else side_by_side
     measured = measure(case, chosen, jobs, args.rounds)
@@ -103,6 +104,7 @@ def run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "rounds": args.rounds,
         "threads": args.threads,
         "machine": machine(),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "command": command(),

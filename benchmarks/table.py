@@ -22,6 +22,10 @@ times the forward pass for a training step) over what products of 2048 x 2048 ma
 reach through the same XLA in the same round. *Peak* is the most memory that the process
 held; *first* is the first call, with what it compiles."""
 
+RUNS = """\
+*Load* is the system's average of a minute, before a run and at its end: on a machine
+that does nothing else it goes from 0 to about the number of threads."""
+
 Contender = dict[str, Any]
 
 
@@ -202,7 +206,7 @@ def render(runs: Iterable[dict[str, Any]]) -> str:
         of_kind = [run for run in runs if run["case"].split("/")[0] == kind]
         table = comparison(kind, of_kind) if of_kind else "Not run."
         parts += [f"## {section.title}", section.note, table]
-    return "\n\n".join([*parts, "## Runs", listing(runs)]) + "\n"
+    return "\n\n".join([*parts, "## Runs", RUNS, listing(runs)]) + "\n"
 
 
 def comparison(kind: str, runs: list[dict[str, Any]]) -> str:
@@ -239,7 +243,16 @@ def position(case: str) -> tuple[int, str]:
 
 def listing(runs: list[dict[str, Any]]) -> str:
     """Where, when and how each run was made."""
-    heads = ["case", "rounds", "date", "commit", "machine", "command", "versions"]
+    heads = [
+        "case",
+        "rounds",
+        "date",
+        "commit",
+        "load",
+        "machine",
+        "command",
+        "versions",
+    ]
     rows = []
     for run in sorted(runs, key=lambda run: position(run["case"])):
         versions = {}
@@ -248,8 +261,9 @@ def listing(runs: list[dict[str, Any]]) -> str:
         named = ", ".join(f"{name} {version}" for name, version in versions.items())
         machine = f"{run['machine']}, {run['threads']} threads, {run['dtype']}"
         command = f"`{run['command']}`"
+        load = " to ".join(map(str, run["load"]))
         cells = [str(run[name]) for name in heads[:4]]
-        rows.append([*cells, machine, command, named])
+        rows.append([*cells, load, machine, command, named])
     return markdown(heads, rows)
 
 

@@ -46,6 +46,7 @@ def run_of(case, **contenders):
         "rounds": 3,
         "threads": 2,
         "machine": "a machine, 2 cores",
+        "load": [0.1, 2.0],
         "date": "2026-11-26",
         "commit": "abc",
         "command": "python benchmarks/compare.py",
