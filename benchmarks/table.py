@@ -262,9 +262,9 @@ def listing(runs: list[dict[str, Any]]) -> str:
         machine = f"{run['machine']}, {run['threads']} threads, {run['dtype']}"
         command = f"`{run['command']}`"
         load = " to ".join(map(str, run["load"]))
-        cells = [str(run[name]) for name in heads[:4]]
+        cells = [str(run[name]) for name in plain]
         rows.append([*cells, load, machine, command, named])
-    return markdown(heads, rows)
+    return markdown([*plain, "load", "machine", "command", "versions"], rows)
 
 
 def duration(seconds: float) -> str:
