@@ -243,16 +243,7 @@ def position(case: str) -> tuple[int, str]:
 
 def listing(runs: list[dict[str, Any]]) -> str:
     """Where, when and how each run was made."""
-    heads = [
-        "case",
-        "rounds",
-        "date",
-        "commit",
-        "load",
-        "machine",
-        "command",
-        "versions",
-    ]
+    plain = ["case", "rounds", "date", "commit"]
     rows = []
     for run in sorted(runs, key=lambda run: position(run["case"])):
         versions = {}
