@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py [CASE ...] [--contenders ours pytorch-sdpa]
         [--rounds 7] [--threads 2] [--text FILE ... --vocabulary FILE]
-        [--before COMMIT] [--gpu] [--results FOLDER]
+        [--before COMMIT] [--gpu] [--table] [--results FOLDER]
 
 A case is ``kind/size/ROWSxLENGTH`` (``step/base/8x128``); without any, all of
 ``cases.DEFAULT`` are run, or with ``--gpu`` those for a GPU. Every contender works in a
@@ -11,8 +11,8 @@ weights on the same batch; the repetitions interleave round by round, so that a 
 machine disturbs all alike. ``--before`` adds ourselves as we were.
 
 Every case adds its run to ``benchmarks/results/``, from which ``docs/benchmarks.md`` is
-written anew, so that many short invocations make one table. ``--results FOLDER`` keeps
-them elsewhere and only prints it.
+written anew, so that many short invocations make one table (``--table`` only writes it,
+without measuring). ``--results FOLDER`` keeps them elsewhere and only prints it.
 """
 
 import argparse
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--before", metavar="COMMIT", help="ours at this commit too")
     parser.add_argument("--gpu", action="store_true", help="the cases for a GPU")
+    parser.add_argument("--table", action="store_true", help="only draw up the table")
     parser.add_argument("--text", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--vocabulary", type=Path, metavar="FILE")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -164,6 +165,8 @@ def one_after_another(
 
 def default(args: argparse.Namespace) -> list[str]:
     """All cases; without a text, those that need none."""
+    if args.table:
+        return []
     if args.gpu:
         return list(ON_GPU)
     return [name for name in DEFAULT if args.text or name.split("/")[0] not in HEADS]
