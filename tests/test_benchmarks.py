@@ -100,6 +100,7 @@ def test_a_row_is_a_ratio_within_one_run():
     assert "| 4.00 [4.00, 4.00] |" in flax
     (newest,) = (line for line in lines if "| albert_jax | 1.00 s |" in line)
     assert "0.50 [0.50, 0.50]" in newest
+    assert "| 16 [16, 16] GFLOP/s |" in "".join(lines)
 
 
 def test_every_kind_has_its_section():
