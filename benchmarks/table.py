@@ -43,8 +43,8 @@ def against_ours(these: Contender, run: dict[str, Any]) -> str:
 def of_the_limit(these: Contender, run: dict[str, Any]) -> str:
     limit = run["contenders"].get("limit", {"error": "not asked for"})
     if these["title"].startswith("matrix products"):
-        rates = spread([these["flops"] / 1e9 / t for t in these["seconds"]])
-        return f"{rates:.0f} GFLOP/s"
+        measured = spread([these["flops"] / 1e9 / t for t in these["seconds"]])
+        return f"{measured:.0f} GFLOP/s"
     known = these.get("flops") and "error" not in limit
     return f"{shares(these, limit):.2f}" if known else ""
 

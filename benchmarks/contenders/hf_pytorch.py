@@ -29,7 +29,6 @@ def device_mib() -> float | None:
 def load(job: dict) -> torch.nn.Module:
     torch.set_num_threads(job["threads"])
     config, tensors = load_weights(job)
-    config["hidden_act"] = job.get("activation", config["hidden_act"])
     config["attn_implementation"] = job.get("attention", "sdpa")
     model = getattr(transformers, job["head"])(AlbertConfig(**config))
     state = {name: torch.from_numpy(value) for name, value in tensors.items()}
