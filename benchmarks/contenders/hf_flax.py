@@ -98,10 +98,13 @@ def forward(job: dict):
         output = model(ids, params=params)
         return output.prediction_logits, output.sop_logits
 
-    def repeat() -> None:
-        jax.block_until_ready(apply(params, ids))
+    facts = {}
 
-    return repeat, {}
+    def repeat() -> None:
+        _, order = jax.block_until_ready(apply(params, ids))
+        facts["check"] = float(np.abs(order).sum())
+
+    return repeat, facts
 
 
 def compile_step(job: dict):

@@ -76,21 +76,22 @@ def step(job: dict):
 
 def forward(job: dict):
     model = AlbertForPreTraining(config_of(job))
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    batch = batch_of(job)
-    inputs = [batch["input_ids"], batch.get("masked_positions")]
+    state = init_state(jax.random.key(0), model, optax.identity())
+    batch = jax.device_put(batch_of(job))
 
-    def apply(variables, ids, positions):
-        output = model.apply(variables, ids, masked_positions=positions)
+    def apply(params, ids, positions):
+        output = model.apply({"params": params}, ids, masked_positions=positions)
         return output.prediction_logits, output.sop_logits
 
-    inputs = jax.device_put(inputs)
-    program, facts = compiled(apply, variables, *inputs)
+    arguments = state.params, batch["input_ids"], batch.get("masked_positions")
+    program, facts = compiled(apply, *arguments)
+    facts["flops"] = flops_of(job)
 
     def repeat() -> None:
-        jax.block_until_ready(program(variables, *inputs))
+        _, order = jax.block_until_ready(program(*arguments))
+        facts["check"] = float(np.abs(order).sum())
 
-    return repeat, facts | {"flops": flops_of(job)}
+    return repeat, facts
 
 
 def optimizer(job: dict):
