@@ -1,8 +1,9 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs every test
 # make test-interop  compares every head with transformers, in .venv-interop with PyTorch
-# make benchmark     measures speed beside our peers, each in an environment of its own;
-#                    TEXT=FILE adds what reads text, CASES="step/base/8x128" picks
+# make benchmark       measures speed beside our peers, each in an environment of its own
+#                      (an hour and 5 GB; CASES="step/base/8x128 ..." picks, TEXT=FILE adds
+#                      what reads text, VOCABULARY=FILE is its SentencePiece model)
 # make clean   removes what these leave behind, except runs/ and prepared/
 #
 # Each target installs what it needs into .venv, pinned by constraints/, when that has
@@ -19,7 +20,7 @@ CORE := house config losses model optimizer checkpoint metrics tokenizer segment
 # make test-interop TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-# Of benchmarks: which cases (none: all), and a text, with its SentencePiece model or none.
+# Of benchmark: which cases (all), a text, and its vocabulary (one is trained).
 CASES ?=
 TEXT ?=
 VOCABULARY ?=
