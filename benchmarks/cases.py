@@ -160,7 +160,7 @@ HEADS = {
 }
 
 # Steps of pretraining from text in one repetition: some seconds of them.
-STEPS = {"demo": 64, "small": 16}
+STEPS = {"demo": 32, "small": 4}
 
 # What `make benchmark` measures; those of HEADS where it is given a text.
 DEFAULT = (
@@ -248,7 +248,7 @@ class Case:
             "length": self.length,
             "predictions": round(0.15 * self.length),
             "dtype": "bfloat16" if self.kind == "gpu" else "float32",
-            "steps": STEPS.get(self.size, 4),
+            "steps": STEPS.get(self.size, 2),
             "batches": max(1, 65_536 // (self.rows * self.length)),
             "sentences": 64,
         }
