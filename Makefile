@@ -1,6 +1,9 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs every test
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
+# make benchmark       measures speed beside our peers, each in an environment of its own
+#                      (an hour and 5 GB; CASES="step/base/8x128 ..." picks, TEXT=FILE adds
+#                      what reads text, VOCABULARY=FILE is its SentencePiece model)
 # make clean   removes what these leave behind, except runs/ and prepared/
 #
 # Each target installs what it needs into .venv, pinned by constraints/, when that has
@@ -17,7 +20,13 @@ CORE := house config losses model optimizer checkpoint metrics tokenizer segment
 # make test-interop TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test test-core test-interop parity lint clean
+# Of benchmark: which cases (all), a text, and its vocabulary (one is trained).
+CASES ?=
+TEXT ?=
+VOCABULARY ?=
+PEERS := peer-pytorch peer-flax peer-keras
+
+.PHONY: demo test test-core test-interop parity lint benchmark $(PEERS) clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
@@ -38,12 +47,18 @@ parity: $(VENV)/installed-interop-test
 	$(BIN)/python -m pytest -n 2 tests/test_parity.py tests/test_interop_tokenizer.py \
 	    tests/test_interop_files.py
 
+benchmark: $(VENV)/installed-test $(PEERS)
+	$(BIN)/python benchmarks/compare.py $(CASES) $(TEXT:%=--text %) \
+	    $(VOCABULARY:%=--vocabulary %)
+
+$(PEERS): %: .venv-%/installed
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv .venv-newest .venv-interop build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-interop $(PEERS:%=.venv-%) build dist *.egg-info .pytest_cache .ruff_cache
 	find albert_jax benchmarks experiments tests -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per extra: demo, test, interop-test.
@@ -53,6 +68,13 @@ $(VENV)/installed-%: setup.cfg pyproject.toml $(wildcard constraints/*.txt) | $(
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --constraint constraints/$$pins.txt --constraint constraints/interop.txt \
 	    $(PIP_OPTIONS) --editable '.[$*]'
+	@touch $@
+
+.venv-peer-%/installed: constraints/peer-%.txt
+	@echo "Installing $< into $(@D) (1 to 3 GB; some minutes) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    $(TORCH_INDEX:%=--extra-index-url %) --requirement $<
 	@touch $@
 
 $(BIN)/python:

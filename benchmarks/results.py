@@ -1,0 +1,23 @@
+"""Results in a folder: one file a case, in it one run a line-up of contenders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def add(folder: Path, run: dict[str, Any]) -> None:
+    """Adds a run; earlier ones of the same case that it covers are dropped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{run['case'].replace('/', '.')}.json"
+    runs = json.loads(path.read_text()) if path.exists() else []
+    covered = run["contenders"].keys()
+    runs = [old for old in runs if not old["contenders"].keys() <= covered] + [run]
+    path.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Every run, by case and in the order in which they were added."""
+    files = sorted(folder.glob("*.json"))
+    return [run for path in files for run in json.loads(path.read_text())]
