@@ -110,12 +110,16 @@ def test_fates_are_80_10_10_and_each_tokens_own(wikipedia, mode):
 def test_spans_follow_the_law_where_they_fit(wikipedia, mode, monkeypatch):
     sizes, draw_spans = [], masking.draw_spans
 
-    def recording(bounds, limits, budget, max_ngram, rng):
-        spans = draw_spans(bounds, limits, budget, max_ngram, rng)
-        first, last = spans[0]
-        # The first span is cut by nothing where three words fit.
-        if limits[first] - first >= 3 and bounds[first + 3] - bounds[first] <= budget:
-            sizes.append(last - first)
+    def recording(bounds, limits, budget, max_ngram, rng, row_ends):
+        spans = draw_spans(bounds, limits, budget, max_ngram, rng, row_ends)
+        rows = np.searchsorted(row_ends, [first for first, _ in spans], "right") - 1
+        budgets = np.broadcast_to(budget, len(row_ends) - 1)
+        for row, drawn_first in zip(*np.unique(rows, return_index=True), strict=True):
+            first, last = spans[drawn_first]
+            # A row's first span is cut by nothing where three words fit.
+            three = bounds[min(first + 3, len(bounds) - 1)] - bounds[first]
+            if limits[first] - first >= 3 and three <= budgets[row]:
+                sizes.append(last - first)
         return spans
 
     monkeypatch.setattr(masking, "draw_spans", recording)
@@ -163,7 +167,7 @@ def test_sentence_order_leaks_other_documents_in_official_mode_only(wikipedia, m
     leaked, at_home = [], []
     for n, row in enumerate(rows):
         ids = original(row)
-        for i, pair in enumerate(plan.pairs_of(n)):
+        for i, pair in enumerate(plan.pairs_of(np.array([n]))[0]):
             inside = row["segment_ids"] == i + 1
             tokens, types = ids[inside], row["token_type_ids"][inside]
             segments = tokens[types == 0][1:-1], tokens[types == 1][:-1]
