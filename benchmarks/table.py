@@ -177,8 +177,8 @@ SECTIONS = {
     ),
     "classify": Section(
         "Classifying real sentences",
-        "Sentences of the text, sorted by length, in batches; albert_jax pads a batch "
-        "to a multiple of 16, the others to its longest sentence.",
+        "Sentences of the text, sorted by length, so many at a time; albert_jax goes "
+        "through its `Buckets`, the others pad to the longest of a batch.",
         _SENTENCES,
     ),
     "fill-mask": Section(

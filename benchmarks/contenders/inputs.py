@@ -39,6 +39,19 @@ def load_weights(job: dict) -> tuple[dict, dict]:
         return config | {"classifier_dropout_prob": 0.0}, dict(tensors)
 
 
+def requests(job: dict) -> list[list[dict]]:
+    """The text's sentences, sorted by length, as many at a time as the case has rows.
+
+    A sentence is its ``ids``, and where the first [MASK] is: ``masked``.
+    """
+    sentences = json.loads((Path(job["scratch"]) / "sentences.json").read_text())
+    sentences.sort(key=lambda sentence: len(sentence["ids"]))
+    return [
+        sentences[start : start + job["rows"]]
+        for start in range(0, len(sentences), job["rows"])
+    ]
+
+
 def length_batches(job: dict, multiple: int) -> list[tuple[np.ndarray, ...]]:
     """The text's sentences, sorted by length, in batches of the case's rows.
 
@@ -48,11 +61,8 @@ def length_batches(job: dict, multiple: int) -> list[tuple[np.ndarray, ...]]:
     Returns:
       (input_ids [b, t], attention_mask [b, t], position of the first [MASK] [b]).
     """
-    sentences = json.loads((Path(job["scratch"]) / "sentences.json").read_text())
-    sentences.sort(key=lambda sentence: len(sentence["ids"]))
     batches = []
-    for start in range(0, len(sentences), job["rows"]):
-        chosen = sentences[start : start + job["rows"]]
+    for chosen in requests(job):
         length = -(-len(chosen[-1]["ids"]) // multiple) * multiple
         ids, mask = np.zeros((2, len(chosen), length), np.int32)
         for row, sentence in enumerate(chosen):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import ours
-from inputs import length_batches, load_weights
+from inputs import load_weights, requests
 from worker import nothing, serve
 
 from albert_jax import (
@@ -25,6 +25,7 @@ from albert_jax import (
 )
 from albert_jax.config import CorpusConfig, DataConfig
 from albert_jax.interop.hugging_face import from_hugging_face
+from albert_jax.tasks.buckets import Buckets
 from albert_jax.tasks.fill_mask import masked_sentences
 from albert_jax.train.pretrain import train_step
 from albert_jax.train.state import init_state
@@ -143,48 +144,48 @@ def pretrain(job: dict):
 
 
 def classify(job: dict):
-    """Class logits of every sentence, in batches padded to a few lengths."""
+    """Class logits of every sentence, through ``Buckets``."""
     model = AlbertForSequenceClassification(ours.config_of(job), num_labels=2)
-    apply = jax.jit(lambda variables, ids, mask: model.apply(variables, ids, mask))
-    variables, batches = loaded(job, "AlbertForSequenceClassification")
 
-    def repeat() -> float:
-        total = 0.0
-        for ids, mask, _ in batches:
-            logits = np.asarray(apply(variables, ids, mask).logits)
-            total += float(np.abs(logits).sum())
-        return total
+    def sizes(variables, batch):
+        return jnp.abs(model.apply(variables, **batch).logits).sum(-1)
 
-    return repeat, {"check": repeat()}
+    rows = [[{"input_ids": s["ids"]} for s in some] for some in requests(job)]
+    return reading(job, sizes, rows)
 
 
 def fill_mask(job: dict):
-    """The likeliest piece of every sentence's first [MASK]."""
+    """The likeliest piece of every sentence's first [MASK], through ``Buckets``."""
     model = AlbertForMaskedLM(ours.config_of(job))
 
-    @jax.jit
-    def apply(variables, ids, mask, positions):
-        output = model.apply(variables, ids, mask, masked_positions=positions)
-        return jax.nn.log_softmax(output.logits[:, 0]).max(-1)
+    def likeliest(variables, batch):
+        logits = model.apply(variables, **batch).logits[:, 0]
+        return jax.nn.log_softmax(logits).max(-1)
 
-    variables, batches = loaded(job, "AlbertForMaskedLM")
-
-    def repeat() -> float:
-        return sum(
-            float(np.asarray(apply(variables, ids, mask, positions[:, None])).sum())
-            for ids, mask, positions in batches
-        )
-
-    return repeat, {"check": repeat()}
+    rows = [
+        [{"input_ids": s["ids"], "masked_positions": [s["masked"]]} for s in some]
+        for some in requests(job)
+    ]
+    return reading(job, likeliest, rows)
 
 
-def loaded(job: dict, head: str) -> tuple[dict, list]:
-    """The exported weights, and the sentences in batches of few different lengths."""
+def reading(job: dict, function, rows: list[list[dict]]):
+    """Applies a function of batches to the sentences, request by request."""
     _, tensors = load_weights(job)
     params = from_hugging_face(
-        tensors, ours.config_of(job), head, report=lambda text: None
+        tensors, ours.config_of(job), job["head"], report=lambda text: None
     )
-    return {"params": jax.tree.map(jnp.asarray, params)}, length_batches(job, 16)
+    buckets = Buckets(
+        function,
+        {"params": jax.tree.map(jnp.asarray, params)},
+        longest=job["length"],
+        pad_id=opened(job)[1].pad_id,
+    )
+
+    def repeat() -> float:
+        return float(sum(sum(buckets(some)) for some in rows))
+
+    return repeat, {"check": repeat()}
 
 
 if __name__ == "__main__":
