@@ -18,7 +18,14 @@ from albert_jax.data.pipeline import PretrainingData
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.heads import AlbertForPreTraining
-from albert_jax.model.losses import MODEL_INPUTS, Sums, objective, pretraining_losses
+from albert_jax.model.losses import (
+    MODEL_INPUTS,
+    Sums,
+    objective,
+    pretraining_losses,
+    pretraining_weights,
+)
+from albert_jax.train.accumulation import gradient
 from albert_jax.train.curves import draw_curves
 from albert_jax.train.evaluation import HeldOut
 from albert_jax.train.loop import Cadence, Recorder, run_loop
@@ -26,7 +33,7 @@ from albert_jax.train.metrics import MetricsLog, read_metrics
 from albert_jax.train.optimizer import linear_schedule, make_optimizer
 from albert_jax.train.progress import Progress, describe
 from albert_jax.train.run import CHECKPOINTS, CURVES, METRICS, open_run, run_identity
-from albert_jax.train.sharding import abstract, check_batch, make_mesh, place_batch
+from albert_jax.train.sharding import abstract, check_division, make_mesh, place_batch
 from albert_jax.train.state import TrainState, init_state
 
 if TYPE_CHECKING:
@@ -46,21 +53,23 @@ def train_step(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: Batch,
+    accumulation: int = 1,
 ) -> tuple[TrainState, Sums]:
     """One step on one batch: a pure function, fit for ``jit`` and ``vmap``.
+
+    The gradient is computed in ``accumulation`` parts, one after another.
 
     Returns the next state and the batch's losses (before the step), beside them the
     gradient's global norm before clipping and the share of tokens that is not padding.
     """
     dropout = jax.random.fold_in(state.key, state.step)
+    weights = pretraining_weights(batch)
 
-    def loss(params: PyTree) -> tuple[Array, Sums]:
-        sums = _losses(
-            model, params, batch, deterministic=False, rngs={"dropout": dropout}
-        )
-        return objective(sums), sums
+    def loss(params: PyTree, rows: Batch, key: Array) -> tuple[Array, Sums]:
+        sums = _losses(model, params, rows, deterministic=False, rngs={"dropout": key})
+        return objective({n: (sums[n][0], weights[n]) for n in weights}), sums
 
-    (_, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    gradients, sums = gradient(loss, state.params, batch, dropout, accumulation)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     state = state.replace(
         step=state.step + 1,
@@ -107,8 +116,7 @@ def pretrain(
 
     run = Path(workdir)
     mesh = make_mesh(experiment.mesh)
-    check_batch(mesh, "data.batch_size", experiment.data.batch_size)
-    check_batch(mesh, "evaluation.batch_size", experiment.evaluation.batch_size)
+    check_division(mesh, experiment)
     corpus, heldout, tokenizer = _open_corpus(experiment)
     data = PretrainingData(corpus, tokenizer, experiment.data, experiment.seed)
     fixed = PretrainingData(heldout, tokenizer, experiment.data, seed=0)
@@ -200,7 +208,7 @@ def _compile(experiment: PretrainingExperiment, mesh: Mesh) -> _Programs:
     return _Programs(
         init=jax.jit(init, out_shardings=placement),
         step=jax.jit(
-            partial(train_step, model, optimizer),
+            partial(train_step, model, optimizer, accumulation=experiment.accumulation),
             donate_argnums=0,
             out_shardings=(placement, None),
         ),

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from albert_jax.config import MeshConfig, UserError
+from albert_jax.config import MeshConfig, PretrainingExperiment, UserError
 
 # A path in the parameter tree (and in the moments', which mirror it) -> mesh axes of
 # its dimensions. The first match counts. "tensor" splits heads, the feed-forward width
@@ -56,13 +56,27 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     )
 
 
-def check_batch(mesh: Mesh, name: str, rows: int) -> None:
-    """Raises a ``UserError`` unless the mesh divides a batch of ``rows``."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if rows % ways:
+def check_division(
+    mesh: Mesh | AbstractMesh, experiment: PretrainingExperiment
+) -> None:
+    """Raises a ``UserError`` unless the mesh divides the heads and the batches."""
+    heads, tensor = experiment.model.num_attention_heads, mesh.shape["tensor"]
+    if heads % tensor:
         raise UserError(
-            f"{name} is {rows}, which mesh.data x mesh.fsdp = {ways} does not divide"
+            f"model.num_attention_heads is {heads}, which mesh.tensor = {tensor} does "
+            "not divide: a head stays on one device"
         )
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = rows * experiment.accumulation
+    for name, size, ways, product in (
+        ("data", experiment.data.batch_size, parts, " x accumulation"),
+        ("evaluation", experiment.evaluation.batch_size, rows, ""),
+    ):
+        if size % ways:
+            raise UserError(
+                f"{name}.batch_size is {size}, which mesh.data x mesh.fsdp{product} = "
+                f"{ways} does not divide"
+            )
 
 
 def shardings(mesh: Mesh | AbstractMesh, shapes: PyTree) -> PyTree:
