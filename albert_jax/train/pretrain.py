@@ -17,6 +17,7 @@ from albert_jax.config import PretrainingExperiment, UserError
 from albert_jax.data.pipeline import PretrainingData
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.identity import digest, to_dict
 from albert_jax.model.heads import AlbertForPreTraining
 from albert_jax.model.losses import (
     MODEL_INPUTS,
@@ -31,9 +32,18 @@ from albert_jax.train.evaluation import HeldOut
 from albert_jax.train.loop import Cadence, Recorder, run_loop
 from albert_jax.train.metrics import MetricsLog, read_metrics
 from albert_jax.train.optimizer import linear_schedule, make_optimizer
+from albert_jax.train.processes import agreed, alike, first, meet
 from albert_jax.train.progress import Progress, describe
 from albert_jax.train.run import CHECKPOINTS, CURVES, METRICS, open_run, run_identity
-from albert_jax.train.sharding import abstract, check_division, make_mesh, place_batch
+from albert_jax.train.sharding import (
+    abstract,
+    check_division,
+    everywhere,
+    host_part,
+    make_mesh,
+    place_batch,
+    place_whole,
+)
 from albert_jax.train.state import TrainState, init_state
 
 if TYPE_CHECKING:
@@ -104,9 +114,12 @@ def pretrain(
       stopping: asked before every step; once it says yes the state is saved and
         training ends, to be resumed later.
 
+    Called in every process of a run, with the same arguments.
+
     Returns:
-      The last evaluation's metrics, "eval/unigram_accuracy", what always answering
-      the commonest piece would score, and "step", where training ended.
+      The last evaluation's metrics (in the first process only), "step", where training
+      ended, and "eval/unigram_accuracy", what always answering the commonest piece
+      would score.
 
     Raises:
       UserError: the settings contradict the devices, the data, the run or each other.
@@ -120,13 +133,14 @@ def pretrain(
     corpus, heldout, tokenizer = _open_corpus(experiment)
     data = PretrainingData(corpus, tokenizer, experiment.data, experiment.seed)
     fixed = PretrainingData(heldout, tokenizer, experiment.data, seed=0)
-    programs = _compile(experiment, mesh)
+    programs = compile_programs(experiment, mesh)
     cadence = Cadence(
         steps=experiment.steps,
         log_every=experiment.log_every,
         evaluate_every=experiment.evaluation.every,
         save_every=experiment.checkpoint.every,
     )
+    _refuse_other_settings(experiment, corpus)
     open_run(run, experiment, corpus, accept_changes=accept_changes)
 
     with (
@@ -146,23 +160,25 @@ def pretrain(
             progress.message(f"resuming {run} at step {start:,}")
         position = restored.position if restored else 0
         heldout = HeldOut(
-            fixed, experiment.evaluation, programs.evaluate, partial(place_batch, mesh)
+            fixed, experiment.evaluation, programs.evaluate, partial(place_whole, mesh)
         )
         baseline = {"eval/unigram_accuracy": heldout.unigram(corpus.piece_counts)}
 
         with MetricsLog(run, resume_step=start if restored else None) as log:
-            past = _Past.read(run / METRICS)
+            # Of several processes only the first one knows when it is cut back.
+            past = _Past.read(run / METRICS) if first() else _Past()
             if not restored:
                 log.write(0, baseline)
+            evaluated = agreed(past.evaluated)
             metrics = dict(past.evaluation)
 
             def evaluate(step: int, state: TrainState) -> None:
-                if step == past.evaluated:
+                if step == evaluated:
                     return
                 metrics.update(heldout(state.params))
                 log.write(step, metrics)
                 progress.message(f"step {step:,}: {describe(metrics)}")
-                if step:
+                if step and first():
                     draw_curves(run / METRICS, run / CURVES, experiment.name)
 
             def save(step: int, state: TrainState) -> None:
@@ -180,11 +196,12 @@ def pretrain(
                 cadence,
                 stopping,
             )
+    meet("everything is written")
     return metrics | baseline | {"step": step}
 
 
 @dataclass(frozen=True)
-class _Programs:
+class Programs:
     """What runs on the devices, and the shapes and places of what it runs on."""
 
     init: Callable[[Array], TrainState]
@@ -194,7 +211,7 @@ class _Programs:
     schedule: optax.Schedule
 
 
-def _compile(experiment: PretrainingExperiment, mesh: Mesh) -> _Programs:
+def compile_programs(experiment: PretrainingExperiment, mesh: Mesh) -> Programs:
     model = AlbertForPreTraining(experiment.model)
     schedule = linear_schedule(
         experiment.optimizer.learning_rate,
@@ -205,14 +222,14 @@ def _compile(experiment: PretrainingExperiment, mesh: Mesh) -> _Programs:
     init = partial(init_state, model=model, optimizer=optimizer)
     shapes = abstract(mesh, init, jax.random.key(0))
     placement = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-    return _Programs(
+    return Programs(
         init=jax.jit(init, out_shardings=placement),
         step=jax.jit(
             partial(train_step, model, optimizer, accumulation=experiment.accumulation),
             donate_argnums=0,
-            out_shardings=(placement, None),
+            out_shardings=(placement, everywhere(mesh)),
         ),
-        evaluate=jax.jit(partial(eval_step, model)),
+        evaluate=jax.jit(partial(eval_step, model), out_shardings=everywhere(mesh)),
         shapes=shapes,
         schedule=schedule,
     )
@@ -224,8 +241,8 @@ class _Past:
 
     tokens: int = 0
     """Real tokens seen."""
-    evaluated: int | None = None
-    """The last step that was evaluated."""
+    evaluated: int = -1
+    """The last step that was evaluated; -1 for none."""
     evaluation: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -255,12 +272,22 @@ def _open_corpus(
     return corpus, heldout, tokenizer
 
 
+def _refuse_other_settings(
+    experiment: PretrainingExperiment, corpus: PreparedCorpus
+) -> None:
+    """Raises a ``UserError`` unless all processes train the same on the same data."""
+    ours = int(digest([to_dict(experiment), corpus.fingerprint])[:7], 16)
+    if not alike(ours):
+        raise UserError(
+            "the processes of this run differ in their settings, or in the corpus that "
+            f"they find in {experiment.corpus.prepared}"
+        )
+
+
 def _batches(
     data: PretrainingData, position: int, steps: int, mesh: Mesh
 ) -> Iterator[Batch]:
     """The batches of the steps that are left, on their devices."""
     size = data.config.batch_size
-    rows = data.batches(
-        position, position + steps * size, jax.process_index(), jax.process_count()
-    )
+    rows = data.batches(position, position + steps * size, *host_part(mesh))
     return (place_batch(mesh, batch) for batch in rows)

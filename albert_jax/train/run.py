@@ -21,6 +21,7 @@ from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
 from albert_jax.model.albert import abstract_params
 from albert_jax.model.heads import AlbertForPreTraining
+from albert_jax.train.processes import first, meet
 
 EXPERIMENT = "experiment.json"
 METRICS = "metrics.jsonl"
@@ -47,6 +48,8 @@ def open_run(
 ) -> None:
     """Makes the folder of a run, or checks that it is this experiment's.
 
+    Every process checks, the first one writes.
+
     Raises:
       UserError: the folder belongs to another experiment, or is not a run's.
     """
@@ -66,7 +69,9 @@ def open_run(
             f"{folder} is not empty and holds no {EXPERIMENT}: it is not a run's "
             "folder; choose another --workdir"
         )
-    if not path.exists() or accept_changes:
+    writes = not path.exists() or accept_changes
+    meet("everybody has looked at the run's folder")
+    if writes and first():
         folder.mkdir(parents=True, exist_ok=True)
         record = {
             "experiment": to_dict(experiment),
