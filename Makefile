@@ -1,5 +1,6 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs every test
+# make torture kills, stops and damages runs, many times (KILLS=100); the slow tests
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make clean   removes what these leave behind, except runs/ and prepared/
 #
@@ -17,7 +18,10 @@ CORE := house config losses model optimizer checkpoint metrics tokenizer segment
 # make test-interop TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test test-core test-interop parity lint clean
+# How often make torture kills a run.
+KILLS ?= 100
+
+.PHONY: demo test test-core torture test-interop parity lint clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
@@ -28,6 +32,10 @@ test: lint
 
 test-core: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 $(CORE:%=tests/test_%.py)
+
+torture: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python tests/torture.py --kills $(KILLS) --report docs/faults.md
 
 # An environment of its own: `make test` stays as quick as without PyTorch.
 test-interop:

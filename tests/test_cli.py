@@ -130,7 +130,8 @@ def test_inspect_says_what_a_mesh_divides_and_what_not(capsys):
     table = "albert/embeddings/word_embeddings/embedding"
     assert document["kept_whole"] == {table: why, "predictions/bias": why}
     whole = 4 * document["parameters"]["total"]
-    assert 0.2 * whole < document["bytes_per_device"]["parameters"] < 0.7 * whole
+    # The table and the pooler stay whole, 32 MB of 236.
+    assert 0.13 * whole < document["bytes_per_device"]["parameters"] < 0.2 * whole
     assert main(["inspect", spec, "--mesh.tensor", "8", "--mesh.fsdp", "4"]) == 0
     assert "kept whole" not in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, PyTree
 
 from albert_jax.config import PretrainingExperiment, UserError
@@ -211,7 +211,10 @@ class Programs:
     schedule: optax.Schedule
 
 
-def compile_programs(experiment: PretrainingExperiment, mesh: Mesh) -> Programs:
+def compile_programs(
+    experiment: PretrainingExperiment, mesh: Mesh | AbstractMesh
+) -> Programs:
+    """The programs of a run on a mesh; XLA compiles each when it is first called."""
     model = AlbertForPreTraining(experiment.model)
     schedule = linear_schedule(
         experiment.optimizer.learning_rate,

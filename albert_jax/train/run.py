@@ -51,7 +51,8 @@ def open_run(
     Every process checks, the first one writes.
 
     Raises:
-      UserError: the folder belongs to another experiment, or is not a run's.
+      UserError: the folder belongs to another experiment, is not a run's, or cannot be
+        written.
     """
     path = folder / EXPERIMENT
     ours = run_identity(experiment, corpus)
@@ -71,19 +72,23 @@ def open_run(
         )
     writes = not path.exists() or accept_changes
     meet("everybody has looked at the run's folder")
-    if writes and first():
+    if not (writes and first()):
+        return
+    record = {
+        "experiment": to_dict(experiment),
+        "identity": ours,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    temporary = path.with_suffix(".tmp")
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        record = {
-            "experiment": to_dict(experiment),
-            "identity": ours,
-            "versions": _versions(),
-            "git_commit": _git_commit(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         shutil.copyfile(corpus.tokenizer_path, folder / TOKENIZER)
         temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:

@@ -132,7 +132,9 @@ def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def abstract(mesh: Mesh, make: Callable[..., PyTree], *args: PyTree) -> PyTree:
+def abstract(
+    mesh: Mesh | AbstractMesh, make: Callable[..., PyTree], *args: PyTree
+) -> PyTree:
     """Shapes, types and shardings of what ``make(*args)`` returns; runs nothing."""
     shapes = jax.eval_shape(make, *args)
     return jax.tree.map(
@@ -183,6 +185,6 @@ def place_whole(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array
     }
 
 
-def everywhere(mesh: Mesh) -> NamedSharding:
+def everywhere(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The sharding of what every device has all of."""
     return NamedSharding(mesh, PartitionSpec())
