@@ -1,5 +1,6 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs every test
+# make torture kills, stops and damages runs, many times (KILLS=100); the slow tests
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make benchmark       measures speed beside our peers, each in an environment of its own
 #                      (an hour and 5 GB; CASES="step/base/8x128 ..." picks, TEXT=FILE adds
@@ -26,7 +27,10 @@ TEXT ?=
 VOCABULARY ?=
 PEERS := peer-pytorch peer-flax peer-keras
 
-.PHONY: demo test test-core test-interop parity lint benchmark $(PEERS) clean
+# How often make torture kills a run.
+KILLS ?= 100
+
+.PHONY: demo test test-core torture test-interop parity lint benchmark $(PEERS) clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
@@ -37,6 +41,10 @@ test: lint
 
 test-core: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 $(CORE:%=tests/test_%.py)
+
+torture: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python tests/torture.py --kills $(KILLS) --report docs/faults.md
 
 # An environment of its own: `make test` stays as quick as without PyTorch.
 test-interop:

@@ -22,11 +22,12 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
@@ -81,6 +82,13 @@ class _Pretrain:
     """Resume although settings differ from the run's."""
     processes: int | None = None
     """Worker processes that prepare the corpus; one a core by default."""
+    coordinator_address: str | None = None
+    """HOST:PORT where the first of several processes waits for the others. Found by
+    itself, with the next two, on a TPU pod, under SLURM and under Open MPI."""
+    num_processes: int | None = None
+    """How many processes train together, each started with the same settings."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,7 @@ def _inspect(arguments: Sequence[str]) -> None:
         parameter_table,
         training_flops,
     )
+    from albert_jax.train.footprint import footprint
 
     experiment = options.experiment
     data = experiment.data
@@ -185,7 +194,7 @@ def _inspect(arguments: Sequence[str]) -> None:
             "tokens": data.batch_size * data.sequence_length,
         },
         "steps": experiment.steps,
-    }
+    } | footprint(experiment)
     if options.figure:
         from albert_jax.figures import draw_sharing
 
@@ -198,6 +207,10 @@ def _inspect(arguments: Sequence[str]) -> None:
     _table("forward FLOPs per row", flops)
     _table("FLOPs per step", document["flops_per_step"])
     _table("batch", document["batch"])
+    _table("mesh", document["mesh"])
+    _table("bytes per device, without activations", document["bytes_per_device"])
+    for name, why in document["kept_whole"].items():
+        print(f"kept whole on every device: {name} ({why})")
 
 
 def _prepare(arguments: Sequence[str]) -> None:
@@ -207,26 +220,63 @@ def _prepare(arguments: Sequence[str]) -> None:
 
 def _pretrain(arguments: Sequence[str]) -> int:
     options = _parse_experiment(_Pretrain, arguments, "pretrain")
+    from albert_jax.train import processes
+
+    processes.join(
+        options.coordinator_address, options.num_processes, options.process_id
+    )
+    try:
+        return _pretrain_joined(options)
+    except Exception as error:
+        if processes.alone() or isinstance(error, UserError):
+            raise
+        _leave(error)
+
+
+def _leave(error: Exception) -> NoReturn:
+    """Ends one of several processes, without waiting for those that may be gone."""
+    import jax
+
+    traceback.print_exception(error)
+    _note(
+        f"process {jax.process_index()} of {jax.process_count()} stops; if another one "
+        "has ended, start all of them again: the run goes on from its last checkpoint"
+    )
+    sys.stdout.flush()
+    os._exit(1)
+
+
+def _pretrain_joined(options: _Pretrain) -> int:
+    from albert_jax.train import processes
+    from albert_jax.train.sharding import check_division, make_mesh
+
     experiment = options.experiment
     workdir = options.workdir or Path("runs") / experiment.name
-    console = _console()
-    _run_prepare(experiment, options.processes, console)
+    # Mistakes in the mesh come to light before hours of preparation.
+    check_division(make_mesh(experiment.mesh), experiment)
+    console = None
+    if processes.first():
+        console = _console()
+        _run_prepare(experiment, options.processes, console)
+    processes.meet("the corpus is prepared")
     from albert_jax.train.pretrain import pretrain
 
-    with _signals() as received:
+    with _signals(together=not processes.alone()) as stopping:
         metrics = pretrain(
             experiment,
             workdir,
             accept_changes=options.accept_changes,
             console=console,
-            stopping=lambda: bool(received),
+            stopping=stopping,
         )
-    if received and metrics["step"] < experiment.steps:
+    if stopping.signal and metrics["step"] < experiment.steps:
         _say(
             console,
             f"stopped and saved at step {metrics['step']:,}; to go on, run it again",
         )
-        return 128 + received[0]
+        return 128 + stopping.signal
+    if not processes.first():
+        return 0
     accuracy = metrics["eval/masked_lm_accuracy"]
     baseline = metrics["eval/unigram_accuracy"]
     _say(
@@ -395,18 +445,42 @@ def _run_prepare(
     )
 
 
+class _Stopping:
+    """Whether to stop before the next step, and the signal that asks for it.
+
+    Of several processes, each knows after the same step.
+    """
+
+    def __init__(self, together: bool) -> None:
+        self.signal: int | None = None
+        self._preempted = None
+        if together:
+            from albert_jax.train.processes import preemption
+
+            self._preempted = preemption()
+
+    def __call__(self) -> bool:
+        if self._preempted and self._preempted():
+            self.signal = signal.SIGTERM
+        return self.signal is not None
+
+
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects the first SIGINT or SIGTERM; a second SIGINT interrupts at once."""
-    received: list[int] = []
+def _signals(together: bool) -> Iterator[_Stopping]:
+    """Waits for the first SIGINT or SIGTERM; a second SIGINT interrupts at once.
+
+    Of several processes, SIGTERM is left to JAX, and SIGINT interrupts.
+    """
+    stopping = _Stopping(together)
 
     def receive(number: int, frame: Any) -> None:
-        received.append(number)
+        stopping.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {n: signal.signal(n, receive) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = () if together else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
-        yield received
+        yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -418,8 +492,9 @@ def _console() -> "Console":
     return Console()
 
 
-def _say(console: "Console", line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def _say(console: "Console | None", line: str) -> None:
+    if console:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(title: str, rows: dict[str, int]) -> None:

@@ -1,5 +1,6 @@
 """A pretraining run of seconds, on a corpus written for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from albert_jax.config import (
     CorpusConfig,
     DataConfig,
     EvaluationConfig,
+    MeshConfig,
     OptimizerConfig,
     PretrainingExperiment,
 )
@@ -73,8 +75,10 @@ def make(folder: Path) -> PretrainingExperiment:
     return made
 
 
-def run(prepared: str, workdir: str) -> None:
+def run(prepared: str, workdir: str, mesh: tuple[int, int, int] = (-1, 1, 1)) -> None:
     """Pretrains on what ``make`` prepared."""
     from albert_jax.train.pretrain import pretrain
 
-    pretrain(experiment(Path(prepared)), workdir)
+    data, fsdp, tensor = mesh
+    axes = MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
+    pretrain(replace(experiment(Path(prepared)), mesh=axes), workdir)

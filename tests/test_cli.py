@@ -132,8 +132,26 @@ def test_list_and_inspect_print_json_and_nothing_else(home, capsys):
     flops = document["flops_per_step"]
     assert flops["forward"] == 8 * sum(document["forward_flops_per_row"].values())
     assert flops["forward and backward"] == 3 * flops["forward"]
+    assert document["mesh"] == {"data": 1, "fsdp": 1, "tensor": 1}
+    held = document["bytes_per_device"]
+    assert held["parameters"] == 4 * parameters["total"]
+    assert held["moments"] - 2 * held["parameters"] < 100  # counters
     assert (home / "sharing.png").exists()
     assert not (home / "prepared").exists() and not (home / "runs").exists()
+
+
+def test_inspect_says_what_a_mesh_divides_and_what_not(capsys):
+    spec = str(EXPERIMENTS / "xlarge.py")
+    assert main(["inspect", spec, "--mesh.tensor", "32", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    why = "tensor = 32 does not divide 30,000"
+    table = "albert/embeddings/word_embeddings/embedding"
+    assert document["kept_whole"] == {table: why, "predictions/bias": why}
+    whole = 4 * document["parameters"]["total"]
+    # The table and the pooler stay whole, 32 MB of 236.
+    assert 0.13 * whole < document["bytes_per_device"]["parameters"] < 0.2 * whole
+    assert main(["inspect", spec, "--mesh.tensor", "8", "--mesh.fsdp", "4"]) == 0
+    assert "kept whole" not in capsys.readouterr().out
 
 
 def test_inspect_allocates_nothing():
@@ -220,6 +238,28 @@ MISTAKES = {
         ["pretrain", SPEC, "--steps", "1"],
         "warmup_steps is 2, more than steps = 1",
     ),
+    "too few devices": (
+        ["pretrain", SPEC, "--mesh.fsdp", "64"],
+        "data x fsdp x tensor = -1 x 64 x 1, which does not make the",
+    ),
+    "parts of an uneven batch": (
+        ["pretrain", SPEC, "--accumulation", "3"],
+        "data.batch_size is 8, which mesh.data x mesh.fsdp x accumulation = ",
+    ),
+    "no parts": (["pretrain", SPEC, "--accumulation", "0"], "accumulation is 0"),
+    "an axis of no devices": (["inspect", SPEC, "--mesh.data", "0"], "mesh.data is 0"),
+    "a mesh that does not divide the heads": (
+        ["inspect", SPEC, "--mesh.tensor", "4"],
+        "model.num_attention_heads is 2, which mesh.tensor = 4 does not divide",
+    ),
+    "a mesh that does not divide the batch": (
+        ["inspect", SPEC, "--mesh.fsdp", "16"],
+        "data.batch_size is 8, which mesh.data x mesh.fsdp x accumulation = 16",
+    ),
+    "a process among none": (
+        ["pretrain", SPEC, "--process-id", "1"],
+        "coordinator_address and num_processes must be given too",
+    ),
     "missing corpus": (["prepare", SPEC, "--corpus.sources", "nowhere"], "nowhere"),
     "empty corpus": (["prepare", SPEC, "--corpus.sources", "empty.txt"], "empty.txt"),
     "binary corpus": (["prepare", SPEC, "--corpus.sources", "binary.txt"], "byte"),
@@ -252,7 +292,6 @@ def test_mistakes_after_preparing(home, capsys):
     pretrain = ["pretrain", SPEC, "--processes", "1"]
     other = ["--corpus.heldout-fraction", "0.3", "--processes", "1"]
     assert "heldout_fraction" in fails(capsys, "prepare", SPEC, *other)
-    assert "does not make the" in fails(capsys, *pretrain, "--mesh.fsdp", "3")
     (home / "full").mkdir()
     (home / "full" / "thesis.tex").write_text("draft")
     assert "not a run's" in fails(capsys, *pretrain, "--workdir", "full")

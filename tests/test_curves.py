@@ -139,6 +139,12 @@ def test_nothing_to_draw_is_an_error(tmp_path):
     assert not (tmp_path / "c.png").exists()
 
 
+def test_a_picture_without_room_is_one_line(tmp_path):
+    log = write_metrics(tmp_path / "metrics.jsonl", steps=40)
+    with pytest.raises(UserError, match="cannot write .*curves.png: No such file"):
+        draw_curves(log, tmp_path / "nowhere" / "curves.png", "run")
+
+
 def test_the_users_matplotlib_is_left_as_it_is(tmp_path):
     with matplotlib.rc_context({"font.size": 21.0}):
         before = dict(matplotlib.rcParams)

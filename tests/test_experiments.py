@@ -1,6 +1,8 @@
 """Every experiment in the repository builds, has its shapes, and takes a step."""
 
 import dataclasses
+import os
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -133,3 +135,13 @@ def test_abstract_state_has_shardings_and_no_values():
         mesh, lambda key: {"w": jax.random.normal(key, (4, 2))}, jax.random.key(0)
     )
     assert shapes["w"].sharding.mesh.shape == mesh.shape
+
+
+def test_launch_scripts_are_shell_and_say_whether_they_were_run():
+    scripts = sorted((ROOT / "experiments" / "launch").glob("*.sh"))
+    assert len(scripts) == 3
+    for script in scripts:
+        subprocess.run(["bash", "-n", script], check=True)
+        text = script.read_text()
+        assert "Not run yet." in text or "Measured:" in text
+        assert "albert-jax pretrain" in text and os.access(script, os.X_OK)

@@ -39,7 +39,7 @@ HEIGHTS = {
 
 # Heavy or optional packages, and the only files that may name them.
 HOMES = {
-    "orbax": ["train/arrays.py"],
+    "orbax": ["train/arrays.py", "train/processes.py"],
     "grain": ["data/pipeline.py"],
     "array_record": ["data/shards.py"],
     "tensorflow_datasets": ["data/datasets.py"],

@@ -414,6 +414,9 @@ class PretrainingExperiment:
     """Length of the run and of its learning-rate schedule."""
     seed: int = 0
     """Initial weights, dropout, order of the data and masks all follow from it."""
+    accumulation: int = 1
+    """Parts of a batch that are computed one after another, to need less memory; the
+    gradient is that of the whole batch."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -421,7 +424,7 @@ class PretrainingExperiment:
     """Steps between lines of the metrics log."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "steps", "log_every")
+        _require_positive(self, "steps", "log_every", "accumulation")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
         if self.data.sequence_length > self.model.max_position_embeddings:
             raise UserError(

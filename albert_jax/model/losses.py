@@ -117,6 +117,17 @@ def pretraining_losses(
     ) | classification("sentence_order", output.sop_logits, order, order_weights)
 
 
+def pretraining_weights(batch: Mapping[str, Array]) -> dict[str, Scalar]:
+    """What the two losses of ``objective`` are divided by: known before the forward
+    pass, and for a batch of which only a part is at hand."""
+    order = batch["sentence_order_label"]
+    order_weights = batch.get("sentence_order_weights", jnp.ones(order.shape))
+    return {
+        "masked_lm_loss": batch["masked_weights"].sum(),
+        "sentence_order_loss": order_weights.sum(),
+    }
+
+
 def mean(pair: tuple[Scalar, Scalar]) -> Float[Array, ""]:
     """Sum over weight; 0 where nothing has weight."""
     total, weight = pair

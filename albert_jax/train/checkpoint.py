@@ -4,6 +4,9 @@ A checkpoint is one folder a step: what Orbax writes, and ``manifest.json``, wri
 last, which holds the checksum of every file. Orbax loads damaged data without
 complaint, so a step counts only if its manifest is there and every file matches it.
 
+Several processes share the folder: each writes the arrays that it holds, the first one
+the manifest, once all have. It alone verifies and deletes.
+
 Loads Orbax: import it late.
 """
 
@@ -25,8 +28,10 @@ from jaxtyping import PyTree
 from albert_jax.config import UserError
 from albert_jax.identity import differences, digest
 from albert_jax.train import arrays, manifest
+from albert_jax.train.processes import agreed, alone, first, meet
 
 _DELETED = ".deleted"  # ending of a checkpoint's folder while it is being deleted
+_NONE, _UNUSABLE = -1, -2  # instead of a step to restore
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Restored:
 
 class Checkpoints:
     """The checkpoints of one run; a context manager that finishes the running save.
+
+    Every process of a run has one, and calls the same methods in the same order.
 
     Args:
       folder: Holds one folder a step; made by the first save.
@@ -71,6 +78,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is not None and not isinstance(error, UserError) and not alone():
+            # Another process may be gone, and with it what a save would wait for.
+            self._writer.shutdown(wait=False)
+            return
         try:
             self.wait()
         except UserError as failure:
@@ -101,10 +112,11 @@ class Checkpoints:
             "arrays": _signature(state),
         }
         try:
-            self._remove(step)
+            if first():
+                self._remove(step)
+            meet(f"step {step} may be written")
             written = arrays.save_async(self._path(step), state)
         except Exception as error:
-            self._remove_for_good(step)
             raise self._failure(step, error) from error
         self._pending = self._writer.submit(self._finish, written, header)
 
@@ -137,24 +149,34 @@ class Checkpoints:
             arrays do.
         """
         self.wait()
+        step = agreed(self._newest() if first() else _NONE)
+        if step == _NONE:
+            return None
+        if step == _UNUSABLE:
+            raise UserError(
+                f"{self._folder} holds {len(self._steps())} checkpoints, but none is "
+                "usable; bring one back from a copy, or delete the folder to start "
+                "afresh"
+            )
+        found = manifest.read(self._path(step))
+        self._compare(found, abstract_state, accept_changes, partial)
+        state = arrays.load(self._path(step), abstract_state, partial)
+        self._intact.add(step)
+        return Restored(step, state, found["position"])
+
+    def _newest(self) -> int:
+        """The newest step that counts, whose every file has been read."""
         steps = self._steps()
         for step in steps:
             try:
-                found = manifest.verified(self._path(step))
+                manifest.verify(self._path(step))
+                return step
             except manifest.Damaged as reason:
                 self._report(f"the checkpoint of step {step} is skipped: {reason}")
-                continue
-            self._compare(found, abstract_state, accept_changes, partial)
-            state = arrays.load(self._path(step), abstract_state, partial)
-            self._intact.add(step)
-            return Restored(step, state, found["position"])
         # A run that was killed in its very first save has nothing to lose.
         if not steps or (len(steps) == 1 and not self._has_manifest(steps[0])):
-            return None
-        raise UserError(
-            f"{self._folder} holds {len(steps)} checkpoints, but none is usable; bring "
-            "one back from a copy, or delete the folder to start afresh"
-        )
+            return _NONE
+        return _UNUSABLE
 
     def _compare(
         self,
@@ -188,11 +210,13 @@ class Checkpoints:
         step = header["step"]
         try:
             written()
-            manifest.write(self._path(step), header)
+            if first():
+                manifest.write(self._path(step), header)
         except Exception as error:
-            self._remove_for_good(step)
             raise self._failure(step, error) from error
         self._intact.add(step)
+        if not first():
+            return
         for old in self._complete(step)[self._keep :]:
             self._remove(old)
         for leftover in self._folder.glob(f"*{_DELETED}"):
@@ -225,7 +249,9 @@ class Checkpoints:
             time.sleep(0.05)
 
     def _failure(self, step: int, error: Exception) -> Exception:
-        """What a failed save of ``step`` raises."""
+        """Clears a failed save of ``step`` away; returns what it raises."""
+        if first():
+            self._remove_for_good(step)
         self._noise.failed = True
         code = arrays.system_error(error)
         if code is None:

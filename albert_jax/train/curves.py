@@ -86,7 +86,7 @@ def draw_curves(metrics_path: Path, png_path: Path, title: str) -> None:
     all.
 
     Raises:
-      UserError: there is no log, or nothing in it that could be drawn.
+      UserError: there is no log, nothing in it that could be drawn, or no room.
     """
     try:
         metrics = _Metrics(metrics_path)
@@ -100,8 +100,12 @@ def draw_curves(metrics_path: Path, png_path: Path, title: str) -> None:
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=100)
     temporary = png_path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(image.getvalue())
-    temporary.replace(png_path)
+    try:
+        temporary.write_bytes(image.getvalue())
+        temporary.replace(png_path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {png_path}: {error.strerror}") from error
 
 
 class _Metrics:

@@ -56,14 +56,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def verified(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, all of whose files match it.
+def verify(folder: Path) -> None:
+    """Reads every file of a folder and compares it with the manifest.
 
     Raises:
       Damaged: it was never finished, or something has happened to it since.
     """
-    manifest = _read(folder / NAME)
-    for name, wanted in manifest["files"].items():
+    for name, wanted in read(folder)["files"].items():
         try:
             size = (folder / name).stat().st_size
             if size < wanted["bytes"]:
@@ -76,12 +75,16 @@ def verified(folder: Path) -> dict[str, Any]:
             raise Damaged(f"{name} is missing") from None
         except OSError as error:
             raise Damaged(f"{name} cannot be read ({error.strerror})") from None
-    return manifest
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, whole; its files may be otherwise by now.
+
+    Raises:
+      Damaged: it is not there, or not as it was written.
+    """
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads((folder / NAME).read_bytes())
         checksum = manifest.pop("checksum")
     except FileNotFoundError:
         raise Damaged(f"{NAME} is missing, so it was never finished") from None

@@ -56,6 +56,8 @@ class MetricsLog:
     Weights & Biases gets them if wandb is installed and ``WANDB_API_KEY`` or
     ``WANDB_MODE`` is set; its run id is kept in ``wandb.id``. A context manager.
 
+    Of several processes only the first one writes.
+
     Args:
       run: The run's folder.
       resume_step: Step that the run resumes from: what was logged after it is cut off.
@@ -63,9 +65,12 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, *, resume_step: int | None) -> None:
+        self._writers: list[Any] = []
+        if jax.process_index() != 0:
+            return
         run.mkdir(parents=True, exist_ok=True)
         last = -1 if resume_step is None else resume_step
-        self._writers = [_JsonLines(run / "metrics.jsonl", last)]
+        self._writers.append(_JsonLines(run / "metrics.jsonl", last))
         if importlib.util.find_spec("tensorboardX"):
             self._writers.append(_TensorBoard(run / "tensorboard", last))
         configured = os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE")

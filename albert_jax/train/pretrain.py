@@ -10,23 +10,40 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, PyTree
 
 from albert_jax.config import PretrainingExperiment, UserError
 from albert_jax.data.pipeline import PretrainingData
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.identity import digest, to_dict
 from albert_jax.model.heads import AlbertForPreTraining
-from albert_jax.model.losses import MODEL_INPUTS, Sums, objective, pretraining_losses
+from albert_jax.model.losses import (
+    MODEL_INPUTS,
+    Sums,
+    objective,
+    pretraining_losses,
+    pretraining_weights,
+)
+from albert_jax.train.accumulation import gradient
 from albert_jax.train.curves import draw_curves
 from albert_jax.train.evaluation import HeldOut
 from albert_jax.train.loop import Cadence, Recorder, run_loop
 from albert_jax.train.metrics import MetricsLog, read_metrics
 from albert_jax.train.optimizer import linear_schedule, make_optimizer
+from albert_jax.train.processes import agreed, alike, first, meet
 from albert_jax.train.progress import Progress, describe
 from albert_jax.train.run import CHECKPOINTS, CURVES, METRICS, open_run, run_identity
-from albert_jax.train.sharding import abstract, check_batch, make_mesh, place_batch
+from albert_jax.train.sharding import (
+    abstract,
+    check_division,
+    everywhere,
+    host_part,
+    make_mesh,
+    place_batch,
+    place_whole,
+)
 from albert_jax.train.state import TrainState, init_state
 from albert_jax.train.utilization import Utilization
 
@@ -47,21 +64,23 @@ def train_step(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: Batch,
+    accumulation: int = 1,
 ) -> tuple[TrainState, Sums]:
     """One step on one batch: a pure function, fit for ``jit`` and ``vmap``.
+
+    The gradient is computed in ``accumulation`` parts, one after another.
 
     Returns the next state and the batch's losses (before the step), beside them the
     gradient's global norm before clipping and the share of tokens that is not padding.
     """
     dropout = jax.random.fold_in(state.key, state.step)
+    weights = pretraining_weights(batch)
 
-    def loss(params: PyTree) -> tuple[Array, Sums]:
-        sums = _losses(
-            model, params, batch, deterministic=False, rngs={"dropout": dropout}
-        )
-        return objective(sums), sums
+    def loss(params: PyTree, rows: Batch, key: Array) -> tuple[Array, Sums]:
+        sums = _losses(model, params, rows, deterministic=False, rngs={"dropout": key})
+        return objective({n: (sums[n][0], weights[n]) for n in weights}), sums
 
-    (_, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    gradients, sums = gradient(loss, state.params, batch, dropout, accumulation)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     state = state.replace(
         step=state.step + 1,
@@ -96,9 +115,12 @@ def pretrain(
       stopping: asked before every step; once it says yes the state is saved and
         training ends, to be resumed later.
 
+    Called in every process of a run, with the same arguments.
+
     Returns:
-      The last evaluation's metrics, "eval/unigram_accuracy", what always answering
-      the commonest piece would score, and "step", where training ended.
+      The last evaluation's metrics (in the first process only), "step", where training
+      ended, and "eval/unigram_accuracy", what always answering the commonest piece
+      would score.
 
     Raises:
       UserError: the settings contradict the devices, the data, the run or each other.
@@ -108,18 +130,18 @@ def pretrain(
 
     run = Path(workdir)
     mesh = make_mesh(experiment.mesh)
-    check_batch(mesh, "data.batch_size", experiment.data.batch_size)
-    check_batch(mesh, "evaluation.batch_size", experiment.evaluation.batch_size)
+    check_division(mesh, experiment)
     corpus, heldout, tokenizer = _open_corpus(experiment)
     data = PretrainingData(corpus, tokenizer, experiment.data, experiment.seed)
     fixed = PretrainingData(heldout, tokenizer, experiment.data, seed=0)
-    programs = _compile(experiment, mesh)
+    programs = compile_programs(experiment, mesh)
     cadence = Cadence(
         steps=experiment.steps,
         log_every=experiment.log_every,
         evaluate_every=experiment.evaluation.every,
         save_every=experiment.checkpoint.every,
     )
+    _refuse_other_settings(experiment, corpus)
     open_run(run, experiment, corpus, accept_changes=accept_changes)
 
     with (
@@ -139,23 +161,25 @@ def pretrain(
             progress.message(f"resuming {run} at step {start:,}")
         position = restored.position if restored else 0
         heldout = HeldOut(
-            fixed, experiment.evaluation, programs.evaluate, partial(place_batch, mesh)
+            fixed, experiment.evaluation, programs.evaluate, partial(place_whole, mesh)
         )
         baseline = {"eval/unigram_accuracy": heldout.unigram(corpus.piece_counts)}
 
         with MetricsLog(run, resume_step=start if restored else None) as log:
-            past = _Past.read(run / METRICS)
+            # Of several processes only the first one knows when it is cut back.
+            past = _Past.read(run / METRICS) if first() else _Past()
             if not restored:
                 log.write(0, baseline)
+            evaluated = agreed(past.evaluated)
             metrics = dict(past.evaluation)
 
             def evaluate(step: int, state: TrainState) -> None:
-                if step == past.evaluated:
+                if step == evaluated:
                     return
                 metrics.update(heldout(state.params))
                 log.write(step, metrics)
                 progress.message(f"step {step:,}: {describe(metrics)}")
-                if step:
+                if step and first():
                     draw_curves(run / METRICS, run / CURVES, experiment.name)
 
             def save(step: int, state: TrainState) -> None:
@@ -184,11 +208,12 @@ def pretrain(
                 cadence,
                 stopping,
             )
+    meet("everything is written")
     return metrics | baseline | {"step": step}
 
 
 @dataclass(frozen=True)
-class _Programs:
+class Programs:
     """What runs on the devices, and the shapes and places of what it runs on."""
 
     init: Callable[[Array], TrainState]
@@ -198,7 +223,10 @@ class _Programs:
     schedule: optax.Schedule
 
 
-def _compile(experiment: PretrainingExperiment, mesh: Mesh) -> _Programs:
+def compile_programs(
+    experiment: PretrainingExperiment, mesh: Mesh | AbstractMesh
+) -> Programs:
+    """The programs of a run on a mesh; XLA compiles each when it is first called."""
     model = AlbertForPreTraining(experiment.model)
     schedule = linear_schedule(
         experiment.optimizer.learning_rate,
@@ -209,14 +237,14 @@ def _compile(experiment: PretrainingExperiment, mesh: Mesh) -> _Programs:
     init = partial(init_state, model=model, optimizer=optimizer)
     shapes = abstract(mesh, init, jax.random.key(0))
     placement = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-    return _Programs(
+    return Programs(
         init=jax.jit(init, out_shardings=placement),
         step=jax.jit(
-            partial(train_step, model, optimizer),
+            partial(train_step, model, optimizer, accumulation=experiment.accumulation),
             donate_argnums=0,
-            out_shardings=(placement, None),
+            out_shardings=(placement, everywhere(mesh)),
         ),
-        evaluate=jax.jit(partial(eval_step, model)),
+        evaluate=jax.jit(partial(eval_step, model), out_shardings=everywhere(mesh)),
         shapes=shapes,
         schedule=schedule,
     )
@@ -228,8 +256,8 @@ class _Past:
 
     tokens: int = 0
     """Real tokens seen."""
-    evaluated: int | None = None
-    """The last step that was evaluated."""
+    evaluated: int = -1
+    """The last step that was evaluated; -1 for none."""
     evaluation: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -259,12 +287,22 @@ def _open_corpus(
     return corpus, heldout, tokenizer
 
 
+def _refuse_other_settings(
+    experiment: PretrainingExperiment, corpus: PreparedCorpus
+) -> None:
+    """Raises a ``UserError`` unless all processes train the same on the same data."""
+    ours = int(digest([to_dict(experiment), corpus.fingerprint])[:7], 16)
+    if not alike(ours):
+        raise UserError(
+            "the processes of this run differ in their settings, or in the corpus that "
+            f"they find in {experiment.corpus.prepared}"
+        )
+
+
 def _batches(
     data: PretrainingData, position: int, steps: int, mesh: Mesh
 ) -> Iterator[Batch]:
     """The batches of the steps that are left, on their devices."""
     size = data.config.batch_size
-    rows = data.batches(
-        position, position + steps * size, jax.process_index(), jax.process_count()
-    )
+    rows = data.batches(position, position + steps * size, *host_part(mesh))
     return (place_batch(mesh, batch) for batch in rows)

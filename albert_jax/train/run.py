@@ -21,6 +21,7 @@ from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
 from albert_jax.model.albert import abstract_params
 from albert_jax.model.heads import AlbertForPreTraining
+from albert_jax.train.processes import first, meet
 
 EXPERIMENT = "experiment.json"
 METRICS = "metrics.jsonl"
@@ -47,8 +48,11 @@ def open_run(
 ) -> None:
     """Makes the folder of a run, or checks that it is this experiment's.
 
+    Every process checks, the first one writes.
+
     Raises:
-      UserError: the folder belongs to another experiment, or is not a run's.
+      UserError: the folder belongs to another experiment, is not a run's, or cannot be
+        written.
     """
     path = folder / EXPERIMENT
     ours = run_identity(experiment, corpus)
@@ -66,19 +70,25 @@ def open_run(
             f"{folder} is not empty and holds no {EXPERIMENT}: it is not a run's "
             "folder; choose another --workdir"
         )
-    if not path.exists() or accept_changes:
+    writes = not path.exists() or accept_changes
+    meet("everybody has looked at the run's folder")
+    if not (writes and first()):
+        return
+    record = {
+        "experiment": to_dict(experiment),
+        "identity": ours,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    temporary = path.with_suffix(".tmp")
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        record = {
-            "experiment": to_dict(experiment),
-            "identity": ours,
-            "versions": _versions(),
-            "git_commit": _git_commit(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         shutil.copyfile(corpus.tokenizer_path, folder / TOKENIZER)
         temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:

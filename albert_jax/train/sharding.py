@@ -4,6 +4,7 @@
 whole arrays, and the compiler inserts the communication that their placement asks for.
 """
 
+import math
 import re
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from albert_jax.config import MeshConfig, UserError
+from albert_jax.config import MeshConfig, PretrainingExperiment, UserError
 
 # A path in the parameter tree (and in the moments', which mirror it) -> mesh axes of
 # its dimensions. The first match counts. "tensor" splits heads, the feed-forward width
@@ -32,37 +33,61 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 BATCH = PartitionSpec(("data", "fsdp"))
 
 
-def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """The mesh that ``config`` asks for, of all devices.
+def mesh_sizes(config: MeshConfig, devices: int) -> dict[str, int]:
+    """Axis -> size, on so many devices.
 
     Raises:
       UserError: the axes do not multiply to the number of devices.
     """
-    count = len(devices or jax.devices())
-    sizes = [config.data, config.fsdp, config.tensor]
-    if -1 in sizes:
-        rest = -int(np.prod(sizes))
-        sizes[sizes.index(-1)] = count // rest
-    if int(np.prod(sizes)) != count:
+    sizes = {"data": config.data, "fsdp": config.fsdp, "tensor": config.tensor}
+    known = math.prod(size for size in sizes.values() if size > 0)
+    found = {n: devices // known if size == -1 else size for n, size in sizes.items()}
+    if math.prod(found.values()) != devices:
         raise UserError(
             f"mesh is data x fsdp x tensor = {config.data} x {config.fsdp} x "
-            f"{config.tensor}, which does not make the {count} devices there are"
+            f"{config.tensor}, which does not make the {devices} devices there are"
         )
-    return jax.make_mesh(
-        tuple(sizes),
-        ("data", "fsdp", "tensor"),
-        axis_types=(jax.sharding.AxisType.Auto,) * 3,
-        devices=devices,
-    )
+    return found
 
 
-def check_batch(mesh: Mesh, name: str, rows: int) -> None:
-    """Raises a ``UserError`` unless the mesh divides a batch of ``rows``."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if rows % ways:
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh that ``config`` asks for, of all devices.
+
+    Raises:
+      UserError: see ``mesh_sizes``.
+    """
+    devices = devices or jax.devices()
+    sizes = mesh_sizes(config, len(devices))
+    axes, types = tuple(sizes), (jax.sharding.AxisType.Auto,) * 3
+    if jax.process_count() == 1:
+        return jax.make_mesh(tuple(sizes.values()), axes, types, devices=devices)
+    # Devices of a process lie together, so that it has one part of every batch to read;
+    # JAX would order them by their wiring.
+    devices = sorted(devices, key=lambda d: (d.process_index, d.id))
+    return Mesh(np.array(devices).reshape(tuple(sizes.values())), axes, types)
+
+
+def check_division(
+    mesh: Mesh | AbstractMesh, experiment: PretrainingExperiment
+) -> None:
+    """Raises a ``UserError`` unless the mesh divides the heads and the batches."""
+    heads, tensor = experiment.model.num_attention_heads, mesh.shape["tensor"]
+    if heads % tensor:
         raise UserError(
-            f"{name} is {rows}, which mesh.data x mesh.fsdp = {ways} does not divide"
+            f"model.num_attention_heads is {heads}, which mesh.tensor = {tensor} does "
+            "not divide: a head stays on one device"
         )
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = rows * experiment.accumulation
+    for name, size, ways, product in (
+        ("data", experiment.data.batch_size, parts, " x accumulation"),
+        ("evaluation", experiment.evaluation.batch_size, rows, ""),
+    ):
+        if size % ways:
+            raise UserError(
+                f"{name}.batch_size is {size}, which mesh.data x mesh.fsdp{product} = "
+                f"{ways} does not divide"
+            )
 
 
 def shardings(mesh: Mesh | AbstractMesh, shapes: PyTree) -> PyTree:
@@ -72,18 +97,44 @@ def shardings(mesh: Mesh | AbstractMesh, shapes: PyTree) -> PyTree:
     """
 
     def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        rule = next(spec for pattern, spec in RULES if re.search(pattern, name))
-        axes = [
-            axis if axis and size % mesh.shape[axis] == 0 else None
-            for axis, size in zip(rule, leaf.shape, strict=False)
-        ]
+        axes = [axis if fits else None for axis, _, fits in _ruled(mesh, path, leaf)]
         return NamedSharding(mesh, PartitionSpec(*axes))
 
     return jax.tree_util.tree_map_with_path(place, shapes)
 
 
-def abstract(mesh: Mesh, make: Callable[..., PyTree], *args: PyTree) -> PyTree:
+def kept_whole(mesh: Mesh | AbstractMesh, shapes: PyTree) -> dict[str, str]:
+    """Array -> why a dimension is not divided: "tensor = 32 does not divide 30,000"."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        odd = [
+            f"{axis} = {mesh.shape[axis]} does not divide {size:,}"
+            for axis, size, fits in _ruled(mesh, path, leaf)
+            if axis and not fits
+        ]
+        if odd:
+            found[_name(path)] = ", ".join(odd)
+    return found
+
+
+def _ruled(
+    mesh: Mesh | AbstractMesh, path: tuple, leaf: jax.ShapeDtypeStruct
+) -> list[tuple[str | None, int, bool]]:
+    """For dimensions that have a rule: their axis, their size, and whether it fits."""
+    rule = next(spec for pattern, spec in RULES if re.search(pattern, _name(path)))
+    return [
+        (axis, size, axis is not None and size % mesh.shape[axis] == 0)
+        for axis, size in zip(rule, leaf.shape, strict=False)
+    ]
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def abstract(
+    mesh: Mesh | AbstractMesh, make: Callable[..., PyTree], *args: PyTree
+) -> PyTree:
     """Shapes, types and shardings of what ``make(*args)`` returns; runs nothing."""
     shapes = jax.eval_shape(make, *args)
     return jax.tree.map(
@@ -95,10 +146,45 @@ def abstract(mesh: Mesh, make: Callable[..., PyTree], *args: PyTree) -> PyTree:
     )
 
 
+def host_part(mesh: Mesh) -> tuple[int, int]:
+    """Which part of every batch this process has to read, and of how many.
+
+    A part belongs to several processes where an axis "tensor" spans them.
+
+    Raises:
+      UserError: its rows do not lie together.
+    """
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((ways,))
+    ours = sorted({place[0].indices(ways)[0] for place in places.values()})
+    first, count = ours[0], len(ours)
+    if ours != list(range(first, first + count)) or first % count or ways % count:
+        raise UserError(
+            f"mesh {dict(mesh.shape)} gives process {jax.process_index()} rows of the "
+            "batch that do not lie together; make mesh.tensor divide its "
+            f"{jax.local_device_count()} devices, or be a multiple of them"
+        )
+    return first // count, ways // count
+
+
 def place_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Makes global arrays of this host's rows of a batch."""
+    """Makes global arrays of this process's rows of a batch."""
     where = NamedSharding(mesh, BATCH)
     return {
         name: jax.make_array_from_process_local_data(where, value)
         for name, value in batch.items()
     }
+
+
+def place_whole(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Makes global arrays of a batch that every process has all of."""
+    where = NamedSharding(mesh, BATCH)
+    return {
+        name: jax.make_array_from_callback(value.shape, where, value.__getitem__)
+        for name, value in batch.items()
+    }
+
+
+def everywhere(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The sharding of what every device has all of."""
+    return NamedSharding(mesh, PartitionSpec())
