@@ -10,6 +10,7 @@ import re
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from albert_jax.config import OptimizerConfig
@@ -62,7 +63,7 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
     Each norm is one pass over a leaf; Optax's, made to be differentiated, takes three.
     """
 
-    def scale(update: jax.Array, param: jax.Array) -> jax.Array:
+    def scale(update: ArrayLike, param: ArrayLike) -> jax.Array:
         w, u = optax.tree.norm(param), optax.tree.norm(update)
         ratio = jnp.where((w > 0) & (u > 0), w / jnp.where(u > 0, u, 1.0), 1.0)
         return ratio * update
