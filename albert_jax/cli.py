@@ -18,6 +18,7 @@ line; 130 interrupted, 143 terminated, both after saving.
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -60,6 +61,11 @@ class _Inspect:
     """Print one JSON document and nothing else."""
     figure: Path | None = None
     """Also draw which layers share what, as PNG or SVG."""
+    device: str | None = None
+    """Also compile a step for the mesh, and tell whether it fits on devices of this
+    kind (a100, h100, h200, v4, v5e, v5p, v6e) and how long the run would take."""
+    mfu: float = 0.4
+    """The share of the device's FLOP/s that training is assumed to use."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,12 @@ def _inspect(arguments: Sequence[str]) -> None:
     )
     from albert_jax.train.footprint import footprint
 
+    if options.device:
+        from albert_jax.train.accelerators import accelerator
+        from albert_jax.train.footprint import simulate_devices
+
+        accelerator(options.device)  # A wrong name comes to light at once.
+        simulate_devices(options.experiment.mesh)
     experiment = options.experiment
     data = experiment.data
     parameters = parameter_table(experiment.model)
@@ -195,6 +207,8 @@ def _inspect(arguments: Sequence[str]) -> None:
         },
         "steps": experiment.steps,
     } | footprint(experiment)
+    if options.device:
+        document["estimate"] = _estimate(options, document)
     if options.figure:
         from albert_jax.figures import draw_sharing
 
@@ -211,6 +225,39 @@ def _inspect(arguments: Sequence[str]) -> None:
     _table("bytes per device, without activations", document["bytes_per_device"])
     for name, why in document["kept_whole"].items():
         print(f"kept whole on every device: {name} ({why})")
+    if options.device:
+        estimate = document["estimate"]
+        fits = "fits" if estimate["fits"] else "does not fit"
+        _table("bytes per device, compiled for a CPU", estimate["bytes_per_device"])
+        print(
+            f"Estimated, not measured: it {fits} on {options.device} "
+            f"({estimate['share_of_memory']:.0%} of its memory); at {options.mfu:.0%} "
+            f"MFU {estimate['tokens_per_second']:,.0f} tokens/s, "
+            f"{estimate['hours']:,.1f} hours in all"
+        )
+
+
+def _estimate(options: _Inspect, document: dict[str, Any]) -> dict[str, Any]:
+    """Whether a step fits on the device, and how long the run would take on it."""
+    from albert_jax.train.accelerators import accelerator
+    from albert_jax.train.footprint import step_memory
+
+    device = accelerator(options.device)
+    if not 0 < options.mfu <= 1:
+        raise UserError(f"mfu is {options.mfu}, but it must be above 0 and at most 1")
+    needed = step_memory(options.experiment)
+    share = needed["total"] / device.memory
+    rate = math.prod(document["mesh"].values()) * device.flops * options.mfu
+    seconds = document["flops_per_step"]["forward and backward"] / rate
+    return {
+        "device": options.device,
+        "bytes_per_device": needed,
+        "share_of_memory": share,
+        "fits": share < 0.9,  # the rest is the runtime's
+        "mfu": options.mfu,
+        "tokens_per_second": document["batch"]["tokens"] / seconds,
+        "hours": document["steps"] * seconds / 3600,
+    }
 
 
 def _prepare(arguments: Sequence[str]) -> None:

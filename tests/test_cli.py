@@ -154,6 +154,42 @@ def test_inspect_says_what_a_mesh_divides_and_what_not(capsys):
     assert "kept whole" not in capsys.readouterr().out
 
 
+def test_inspect_tells_whether_it_fits_a_device():
+    arguments = ["inspect", str(EXPERIMENTS / "demo.py"), "--json", "--mesh.fsdp", "4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "albert_jax", *arguments, "--device", "v5e"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document = json.loads(done.stdout)
+    estimate, held = document["estimate"], document["bytes_per_device"]
+    needed = estimate["bytes_per_device"]
+    state = held["parameters"] + held["moments"]
+    assert state < needed["state and batch"] < state + 200 * 2048 / 4
+    assert needed["gradients and activations"] > held["gradients"]
+    assert estimate["fits"] and estimate["share_of_memory"] < 0.01
+    flops = document["flops_per_step"]["forward and backward"]
+    seconds = document["steps"] * flops / (4 * 197e12 * 0.4)
+    assert estimate["hours"] == pytest.approx(seconds / 3600)
+
+
+def test_a_batch_has_the_shapes_that_inspect_counts(home):
+    from albert_jax.data.pipeline import PretrainingData
+    from albert_jax.data.shards import PreparedCorpus
+    from albert_jax.data.tokenizer import Tokenizer
+    from albert_jax.train.footprint import batch_shapes
+
+    assert main(["prepare", SPEC, "--processes", "1"]) == 0
+    corpus = PreparedCorpus.open("prepared")
+    tokenizer = Tokenizer.load(corpus.tokenizer_path)
+    config = small_run.experiment(home).data
+    (batch,) = PretrainingData(corpus, tokenizer, config, 0).batches(0, 8)
+    found = {name: (rows.shape, rows.dtype) for name, rows in batch.items()}
+    wanted = {n: (x.shape, x.dtype) for n, x in batch_shapes(config).items()}
+    assert found == wanted
+
+
 def test_inspect_allocates_nothing():
     def peak(name: str) -> int:
         code = (
@@ -255,6 +291,10 @@ MISTAKES = {
     "a mesh that does not divide the batch": (
         ["inspect", SPEC, "--mesh.fsdp", "16"],
         "data.batch_size is 8, which mesh.data x mesh.fsdp x accumulation = 16",
+    ),
+    "no such device": (
+        ["inspect", SPEC, "--device", "h10"],
+        "one of a100, h100, h200, v4, v5e, v5p, v6e; did you mean 'h100'",
     ),
     "a process among none": (
         ["pretrain", SPEC, "--process-id", "1"],

@@ -19,9 +19,10 @@ TESTS = Path(__file__).parent
 TIMES = ("tokens_per_second", "data_wait", "mfu")
 
 # One of the processes of a run, by the command line. The last argument is what happens
-# to it when the loop asks whether it saves at step 10 of 12: nothing, or a signal.
+# to it: nothing, SIGKILL at step 10 of 12, or SIGTERM at step 2; from then on its steps
+# take long enough for all to hear of it.
 PROCESS = """
-import os, signal, sys
+import os, signal, sys, time
 import small_run
 from albert_jax import cli
 from albert_jax.train import loop
@@ -30,8 +31,10 @@ from albert_jax.train import loop
 saves = loop.Cadence.saves
 
 def meets_its_fate(self, step):
-    if step == 10 and fate != "none":
+    if step == 10 and fate == "SIGKILL" or step == 2 and fate == "SIGTERM":
         os.kill(os.getpid(), getattr(signal, fate))
+    if fate == "SIGTERM":
+        time.sleep(0.2)
     return saves(self, step)
 
 loop.Cadence.saves = meets_its_fate

@@ -334,13 +334,13 @@ def damages(torture: Torture) -> list[Fault]:
     return faults
 
 
-def full_disk(torture: Torture) -> Fault | None:
-    """Fills a small disk while the run saves; None where none can be mounted."""
+def full_disk(torture: Torture) -> list[Fault]:
+    """Fills a small disk while the run saves."""
     disk = torture.folder / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount).returncode != 0:
-        return None
+        return [Fault("disk full, then freed", "not tried: only root can mount one")]
     try:
         run, filler = disk / "run", disk / "filler"
         process = torture.start(run)
@@ -363,7 +363,7 @@ def full_disk(torture: Torture) -> Fault | None:
         torture.compare(run)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-    return fault
+    return [fault]
 
 
 def one_of_two(torture: Torture, count: int) -> list[Fault]:
@@ -418,19 +418,22 @@ def main() -> None:
     few = max(1, options.kills // 20)
     with tempfile.TemporaryDirectory(prefix="albert_jax_torture_") as folder:
         torture = Torture(Path(folder), options.seed)
-        faults = [
-            *damages(torture),
-            full_disk(torture),
-            terminations(torture, few),
-            *one_of_two(torture, few),
-            preparation(torture, max(1, options.kills // 5)),
-            *kills(torture, options.kills),
-        ]
+        faults: list[Fault] = []
+        for found in (
+            lambda: damages(torture),
+            lambda: full_disk(torture),
+            lambda: [terminations(torture, few)],
+            lambda: one_of_two(torture, few),
+            lambda: [preparation(torture, max(1, options.kills // 5))],
+            lambda: kills(torture, options.kills),
+        ):
+            faults += (new := found())
+            print(*[fault.row() for fault in new], sep="\n", flush=True)
     table = "\n".join(
         [
             "| fault | times | what happened | steps lost, at most | on average |",
             "|---|---|---|---|---|",
-            *[fault.row() for fault in faults if fault],
+            *[fault.row() for fault in faults],
         ]
     )
     print(table)
