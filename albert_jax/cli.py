@@ -266,9 +266,6 @@ def _prepare(arguments: Sequence[str]) -> None:
 
 
 def _pretrain(arguments: Sequence[str]) -> int:
-    from albert_jax.train.memory import keep_freed_memory
-
-    keep_freed_memory()
     options = _parse_experiment(_Pretrain, arguments, "pretrain")
     from albert_jax.train import processes
 
