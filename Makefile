@@ -1,5 +1,5 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
-# make test    installs, lints and runs every test
+# make test    installs, lints and runs the tests
 # make torture kills, stops and damages runs, many times (KILLS=100); the slow tests
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make benchmark       measures speed beside our peers, each in an environment of its own
@@ -15,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # The core that must hold on every supported JAX: the model's mathematics, rows of data.
-CORE := house config losses model optimizer checkpoint metrics tokenizer segments masking shards
+CORE := house config losses model optimizer checkpoint metrics tokenizer segments masking shards layers draws
 
 # An index with a build of PyTorch without CUDA, which needs a tenth of the space:
 # make test-interop TORCH_INDEX=https://download.pytorch.org/whl/cpu
