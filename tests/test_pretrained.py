@@ -290,6 +290,8 @@ def test_what_the_hub_cannot_give(cache, tmp_path, monkeypatch):
     assert "the hub cannot be reached" in line and "HF_HUB_OFFLINE=1" in line
     assert "'runs/demo' is no folder here" in refused("runs/demo")
     assert refused(tmp_path / "none") == f"there is no folder {tmp_path / 'none'}"
+    for path in ("./none", "../none", "a/b/c", "-x"):
+        assert refused(path) == f"there is no folder {path}"
     (tmp_path / "folder").mkdir()
     line = refused(tmp_path / "folder", revision="main")
     assert "revision is 'main', but" in line

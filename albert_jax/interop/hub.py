@@ -17,7 +17,7 @@ RELEASED = tuple(
     for size in ("base", "large", "xlarge", "xxlarge")
 )
 _OWNER = "albert"
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 _SMALL = ("config.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
 
