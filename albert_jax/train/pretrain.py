@@ -27,7 +27,7 @@ from albert_jax.train.optimizer import linear_schedule, make_optimizer
 from albert_jax.train.progress import Progress, describe
 from albert_jax.train.run import CHECKPOINTS, CURVES, METRICS, open_run, run_identity
 from albert_jax.train.sharding import abstract, check_batch, make_mesh, place_batch
-from albert_jax.train.state import TrainState, init_state
+from albert_jax.train.state import TrainState, init_state, take_step
 from albert_jax.train.utilization import Utilization
 
 if TYPE_CHECKING:
@@ -50,29 +50,17 @@ def train_step(
 ) -> tuple[TrainState, Sums]:
     """One step on one batch: a pure function, fit for ``jit`` and ``vmap``.
 
-    Returns the next state and the batch's losses (before the step), beside them the
-    gradient's global norm before clipping and the share of tokens that is not padding.
+    Returns the next state and the batch's losses, and what ``take_step`` adds.
     """
-    dropout = jax.random.fold_in(state.key, state.step)
 
-    def loss(params: PyTree) -> tuple[Array, Sums]:
+    def losses(params: PyTree, dropout: Array) -> tuple[Array, Sums]:
         sums = _losses(
             model, params, batch, deterministic=False, rngs={"dropout": dropout}
         )
         return objective(sums), sums
 
-    (_, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    state = state.replace(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        opt_state=opt_state,
-    )
     seen = batch.get("attention_mask", jnp.ones_like(batch["input_ids"]))
-    return state, sums | {
-        "gradient_norm": (optax.tree.norm(gradients), jnp.ones([])),
-        "real_tokens": (jnp.float32(seen.sum()), jnp.float32(seen.size)),
-    }
+    return take_step(losses, optimizer, state, seen)
 
 
 def eval_step(model: nn.Module, params: PyTree, batch: Batch) -> Sums:
@@ -120,7 +108,8 @@ def pretrain(
         evaluate_every=experiment.evaluation.every,
         save_every=experiment.checkpoint.every,
     )
-    open_run(run, experiment, corpus, accept_changes=accept_changes)
+    identity = run_identity(experiment, corpus)
+    open_run(run, experiment, identity, tokenizer, accept_changes=accept_changes)
 
     with (
         jax.set_mesh(mesh),
@@ -128,7 +117,7 @@ def pretrain(
         Checkpoints(
             run / CHECKPOINTS,
             keep=experiment.checkpoint.keep,
-            identity=run_identity(experiment, corpus),
+            identity=identity,
             report=progress.message,
         ) as checkpoints,
     ):
