@@ -1,0 +1,83 @@
+"""Fine-tuning: a made task is learned, resumed to the bit, and told of honestly."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import small_task
+
+from albert_jax.finetuning.finetune import Finetuned, finetune
+from albert_jax.train.metrics import read_metrics
+from albert_jax.train.run import load_run
+
+
+def quiet(line):
+    """Takes what is reported."""
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return small_task.experiment(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def whole(experiment, tmp_path_factory):
+    """Two seeds, from start to end."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    both = replace(experiment, seeds=2)
+    return run, both, finetune(both, run, report=quiet)
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def lines_of(run: Path):
+    rates = ("tokens_per_second", "data_wait")
+    lines = list(read_metrics(run / "metrics.jsonl"))
+    return [{k: v for k, v in line.items() if k not in rates} for line in lines]
+
+
+def test_a_task_is_learned_and_the_run_explains_itself(whole):
+    run, experiment, ended = whole
+    losses = [
+        line["train/label_loss"] for line in lines_of(run) if "train/label_loss" in line
+    ]
+    assert losses[-1] < 0.3 * losses[0]
+    accuracy = ended.results.scores["accuracy"]
+    assert ended.step == experiment.steps and min(accuracy.values) == 1.0
+    written = json.loads((run / "results-dev.json").read_text())
+    assert written["scores"]["accuracy"]["values"] == list(accuracy.values)
+    assert written["rule"] == "those of the last step, 40" and written["seeds"] == [
+        0,
+        1,
+    ]
+    files = {str(p.relative_to(run)) for p in run.rglob("*.json*")}
+    assert files >= {
+        "experiment.json",
+        "metrics.jsonl",
+        "results-dev.json",
+        "predictions/dev-seed-0/predictions.jsonl",
+        "predictions/dev-seed-1/predictions.jsonl",
+    }
+    assert (run / "tokenizer.model").is_file()
+
+
+def test_a_run_that_stops_goes_on_as_if_it_had_not(whole, tmp_path):
+    run, experiment, ended = whole
+    asked = iter(range(1000))
+    part = finetune(
+        experiment,
+        tmp_path / "run",
+        report=quiet,
+        stopping=lambda: next(asked) >= 15,
+    )
+    assert part == Finetuned(15, None)
+    again = finetune(experiment, tmp_path / "run", report=quiet)
+    assert again == ended
+    for seed in (0, 1):
+        same(load_run(run, seed=seed)[1], load_run(tmp_path / "run", seed=seed)[1])
+    assert lines_of(run) == lines_of(tmp_path / "run")
