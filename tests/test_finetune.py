@@ -81,3 +81,35 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(whole, tmp_path):
     for seed in (0, 1):
         same(load_run(run, seed=seed)[1], load_run(tmp_path / "run", seed=seed)[1])
     assert lines_of(run) == lines_of(tmp_path / "run")
+
+
+def test_the_best_weights_are_chosen_on_examples_held_out_of_train(
+    experiment, tmp_path
+):
+    best = replace(
+        experiment,
+        rule="best",
+        steps=12,
+        evaluate_every=4,
+    )
+    ended = finetune(best, tmp_path / "run", report=quiet)
+    lines = lines_of(tmp_path / "run")
+    evaluated = [line["step"] for line in lines if "eval/accuracy" in line]
+    assert evaluated == [0, 4, 8, 12]
+    assert ended.results.rule == (
+        "the best by accuracy of every 4 of 12 steps, on 10 % of train, held out"
+    )
+    assert evaluate_run(tmp_path / "run", report=quiet) == ended.results
+
+
+def test_better_scores_replace_and_what_is_no_number_does_not():
+    best = {
+        "best": {"w": np.zeros((3, 2), "f")},
+        "best_score": np.array([0.5, 0.5, 0.5], "f"),
+        "best_step": np.zeros(3, np.int32),
+    }
+    scores = np.array([0.6, 0.5, np.nan], "f")
+    found = choose_better(best, {"w": np.ones((3, 2), "f")}, scores, np.int32(7))
+    np.testing.assert_array_equal(found["best"]["w"][:, 0], [1, 0, 0])
+    np.testing.assert_array_equal(found["best_step"], [7, 0, 0])
+    np.testing.assert_allclose(found["best_score"], [0.6, 0.5, 0.5])
