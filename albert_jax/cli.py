@@ -371,21 +371,21 @@ def _finetune(arguments: Sequence[str]) -> int:
     from albert_jax.programs import keep_programs
 
     keep_programs(report=_note)
-    with _signals() as received:
+    with _signals(together=False) as stopping:
         ended = finetune(
             experiment,
             workdir,
             accept_changes=options.accept_changes,
             console=console,
             report=_note,
-            stopping=lambda: bool(received),
+            stopping=stopping,
         )
     if ended.results is None:
         _say(
             console,
             f"stopped and saved at step {ended.step:,}; to go on, run it again",
         )
-        return 128 + received[0]
+        return 128 + stopping.signal
     for line in ended.results.lines():
         _say(console, line)
     _say(console, f"the run is {workdir}")

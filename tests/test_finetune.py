@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import small_task
 
+from albert_jax.finetuning.evaluation import evaluate_run
 from albert_jax.finetuning.finetune import Finetuned, finetune
+from albert_jax.finetuning.step import choose_better
 from albert_jax.train.metrics import read_metrics
 from albert_jax.train.run import load_run
 

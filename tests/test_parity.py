@@ -364,10 +364,9 @@ def test_their_configuration_file_is_ours(tmp_path, plan):
     config = AlbertConfig(**(BASE | CONFIGS[plan]))
     fields = hugging_face_config(config, "AlbertForMaskedLM")
     transformers.AlbertConfig(**fields).save_pretrained(tmp_path)
-    said = []
     path = tmp_path / "config.json"
-    assert AlbertConfig.from_json(path, report=said.append) == config
-    assert len(said) == 1 and "classifier_dropout_prob" in said[0]
+    # Even our own fields come back through it, so there is nothing to say.
+    assert AlbertConfig.from_json(path, report=pytest.fail) == config
 
 
 # Where Hugging Face differs from the official code, which is what we follow.

@@ -146,7 +146,7 @@ def rule_of(experiment: FinetuningExperiment) -> str:
     return (
         f"the best by {experiment.task.metrics[0]} of every "
         f"{experiment.evaluate_every:,} of {experiment.steps:,} steps, on "
-        f"{experiment.heldout_fraction:.0%} of train, held out"
+        f"{100 * experiment.heldout_fraction:.0f} % of train, held out"
     )
 
 
