@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_task
@@ -106,12 +107,12 @@ def test_the_best_weights_are_chosen_on_examples_held_out_of_train(
 
 def test_better_scores_replace_and_what_is_no_number_does_not():
     best = {
-        "best": {"w": np.zeros((3, 2), "f")},
-        "best_score": np.array([0.5, 0.5, 0.5], "f"),
-        "best_step": np.zeros(3, np.int32),
+        "best": {"w": jnp.zeros((3, 2))},
+        "best_score": jnp.array([0.5, 0.5, 0.5]),
+        "best_step": jnp.zeros(3, jnp.int32),
     }
-    scores = np.array([0.6, 0.5, np.nan], "f")
-    found = choose_better(best, {"w": np.ones((3, 2), "f")}, scores, np.int32(7))
+    scores = jnp.array([0.6, 0.5, jnp.nan])
+    found = choose_better(best, {"w": jnp.ones((3, 2))}, scores, jnp.int32(7))
     np.testing.assert_array_equal(found["best"]["w"][:, 0], [1, 0, 0])
     np.testing.assert_array_equal(found["best_step"], [7, 0, 0])
     np.testing.assert_allclose(found["best_score"], [0.6, 0.5, 0.5])
