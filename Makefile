@@ -52,8 +52,8 @@ test-interop:
 
 parity: PIP_OPTIONS = $(TORCH_INDEX:%=--extra-index-url %)
 parity: $(VENV)/installed-interop-test
-	$(BIN)/python -m pytest -n 2 tests/test_parity.py tests/test_interop_tokenizer.py \
-	    tests/test_interop_files.py
+	$(BIN)/python -m pytest -n 2 tests/test_parity.py tests/test_parity_finetuning.py \
+	    tests/test_interop_tokenizer.py tests/test_interop_files.py
 
 benchmark: $(VENV)/installed-test $(PEERS)
 	$(BIN)/python benchmarks/compare.py $(CASES) $(TEXT:%=--text %) \

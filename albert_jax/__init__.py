@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AlbertConfig": "albert_jax.config",
     "PretrainingExperiment": "albert_jax.config",
+    "FinetuningExperiment": "albert_jax.config.finetuning",
     "UserError": "albert_jax.config",
     "AlbertModel": "albert_jax.model.albert",
     "AlbertForPreTraining": "albert_jax.model.heads",
@@ -28,6 +29,8 @@ _PUBLIC = {
     "lamb": "albert_jax.train.optimizer",
     "adamw": "albert_jax.train.optimizer",
     "pretrain": "albert_jax.train.pretrain",
+    "finetune": "albert_jax.finetuning.finetune",
+    "evaluate_run": "albert_jax.finetuning.evaluation",
     "load_run": "albert_jax.train.run",
     "from_pretrained": "albert_jax.interop.pretrained",
     "save_pretrained": "albert_jax.interop.pretrained",

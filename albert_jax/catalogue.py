@@ -14,6 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from albert_jax.config import PretrainingExperiment, UserError, nearest
+from albert_jax.config.finetuning import FinetuningExperiment
+
+Experiment = PretrainingExperiment | FinetuningExperiment
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,11 @@ class Entry:
     """One experiment of a file."""
 
     spec: str
-    experiment: PretrainingExperiment
+    experiment: Experiment
     summary: str
 
 
-def load_experiment(spec: str) -> PretrainingExperiment:
+def load_experiment(spec: str) -> Experiment:
     """The experiment that ``FILE`` or ``FILE:ARM`` names.
 
     Raises:
@@ -90,7 +93,7 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-def _experiments(module: ModuleType, name: str) -> dict[str, PretrainingExperiment]:
+def _experiments(module: ModuleType, name: str) -> dict[str, Experiment]:
     arms = getattr(module, "EXPERIMENTS", None)
     if not isinstance(arms, dict) or not arms:
         raise UserError(

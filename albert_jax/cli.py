@@ -4,6 +4,8 @@
     albert-jax inspect   EXPERIMENT [--json]           what it costs; allocates nothing
     albert-jax prepare   EXPERIMENT                    its corpus and vocabulary, once
     albert-jax pretrain  EXPERIMENT [--workdir DIR]    prepares, trains, resumes
+    albert-jax finetune  EXPERIMENT --init SOURCE      trains for a task, scores it
+    albert-jax evaluate  RUN [--split test] [--json]   scores and predictions again
     albert-jax fill-mask SOURCE ["Text." ... | -]      answers for every [MASK] in it
     albert-jax convert   SOURCE DESTINATION            a folder that others load
 
@@ -34,6 +36,7 @@ import tyro
 
 from albert_jax.catalogue import find_experiments, load_experiment
 from albert_jax.config import PretrainingExperiment, UserError, nearest
+from albert_jax.config.finetuning import FinetuningExperiment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 _BLOCK = 256
 
 _Experiment = Annotated[PretrainingExperiment, tyro.conf.arg(name="")]
+_Finetuning = Annotated[FinetuningExperiment, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,29 @@ class _Pretrain:
     """How many processes train together, each started with the same settings."""
     process_id: int | None = None
     """Which of them this is, from 0."""
+
+
+@dataclass(frozen=True)
+class _Finetune:
+    """Fine-tunes for a task; a second call resumes where the first stopped."""
+
+    experiment: _Finetuning
+    workdir: Path | None = None
+    """Folder of the run; runs/NAME by default."""
+    accept_changes: bool = False
+    """Resume although settings differ from the run's."""
+
+
+@dataclass(frozen=True)
+class _Evaluate:
+    """Scores a fine-tuning run, and writes its predictions into its folder."""
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    split: Literal["train", "dev", "test"] = "dev"
+    """Of the run's task; test need not have labels."""
+    json: bool = False
+    """Print one JSON document and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -335,6 +362,51 @@ def _pretrain_joined(options: _Pretrain) -> int:
     return 0
 
 
+def _finetune(arguments: Sequence[str]) -> int:
+    options = _parse_experiment(_Finetune, arguments, "finetune", FinetuningExperiment)
+    experiment = options.experiment
+    workdir = options.workdir or Path("runs") / experiment.name
+    console = _console()
+    from albert_jax.finetuning.finetune import finetune
+    from albert_jax.programs import keep_programs
+
+    keep_programs(report=_note)
+    with _signals(together=False) as stopping:
+        ended = finetune(
+            experiment,
+            workdir,
+            accept_changes=options.accept_changes,
+            console=console,
+            report=_note,
+            stopping=stopping,
+        )
+    if ended.results is None:
+        _say(
+            console,
+            f"stopped and saved at step {ended.step:,}; to go on, run it again",
+        )
+        return 128 + stopping.signal
+    for line in ended.results.lines():
+        _say(console, line)
+    _say(console, f"the run is {workdir}")
+    return 0
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    options = _parse(_Evaluate, arguments, "evaluate")
+    from albert_jax.finetuning.evaluation import PREDICTIONS, evaluate_run
+    from albert_jax.programs import keep_programs
+
+    keep_programs(report=_note)
+    results = evaluate_run(options.run, options.split, _note)
+    if options.json:
+        print(json.dumps(results and results.as_dict(), indent=1))
+        return
+    for line in results.lines() if results else ():
+        print(line)
+    print(f"predictions are in {Path(options.run) / PREDICTIONS}")
+
+
 def _fill_mask(arguments: Sequence[str]) -> None:
     options = _parse(_FillMask, arguments, "fill-mask")
     from albert_jax.data.shards import PreparedCorpus
@@ -410,7 +482,12 @@ def _convert(arguments: Sequence[str]) -> None:
         print(f"  {file.name:40} {file.stat().st_size:>14,} bytes")
 
 
-def _parse_experiment(kind: type, arguments: Sequence[str], command: str) -> Any:
+def _parse_experiment(
+    kind: type,
+    arguments: Sequence[str],
+    command: str,
+    wanted: type = PretrainingExperiment,
+) -> Any:
     """The command's options over the experiment that the first argument names."""
     asks_help = {"-h", "--help"} & set(arguments)
     if not arguments or arguments[0].startswith("-"):
@@ -418,8 +495,9 @@ def _parse_experiment(kind: type, arguments: Sequence[str], command: str) -> Any
             raise UserError(f"say which: albert-jax {command} experiments/FILE.py")
         return _parse(kind, arguments, f"{command} EXPERIMENT")
     experiment = load_experiment(arguments[0])
-    if not isinstance(experiment, PretrainingExperiment):
-        raise UserError(f"{arguments[0]} is not a pretraining experiment")
+    if not isinstance(experiment, wanted):
+        what = "fine-tuning" if wanted is FinetuningExperiment else "pretraining"
+        raise UserError(f"{arguments[0]} is not a {what} experiment")
     name = f"{command} {arguments[0]}"
     return _parse(kind, arguments[1:], name, kind(experiment=experiment))
 
@@ -569,6 +647,8 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "inspect": _inspect,
     "prepare": _prepare,
     "pretrain": _pretrain,
+    "finetune": _finetune,
+    "evaluate": _evaluate,
     "fill-mask": _fill_mask,
     "convert": _convert,
 }

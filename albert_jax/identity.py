@@ -7,6 +7,9 @@ import math
 from typing import Any
 
 from albert_jax.config import PretrainingExperiment, UserError, nearest
+from albert_jax.config.finetuning import FinetuningExperiment
+
+Experiment = PretrainingExperiment | FinetuningExperiment
 
 # Where the devices stand, when to look and how fast rows are built: a run may resume
 # with other values of these, because they change no number that training computes.
@@ -18,6 +21,7 @@ _FREE = (
     "log_every",
     "data.workers",
     "corpus",
+    "task.folder",
 )
 
 
@@ -57,7 +61,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def identity(experiment: PretrainingExperiment) -> dict[str, Any]:
+def identity(experiment: Experiment) -> dict[str, Any]:
     """The settings that a resumed run must share with its checkpoints, flat."""
     return {
         name: value

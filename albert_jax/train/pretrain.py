@@ -44,7 +44,7 @@ from albert_jax.train.sharding import (
     place_batch,
     place_whole,
 )
-from albert_jax.train.state import TrainState, init_state
+from albert_jax.train.state import TrainState, init_state, take_step
 from albert_jax.train.utilization import Utilization
 
 if TYPE_CHECKING:
@@ -70,28 +70,19 @@ def train_step(
 
     The gradient is computed in ``accumulation`` parts, one after another.
 
-    Returns the next state and the batch's losses (before the step), beside them the
-    gradient's global norm before clipping and the share of tokens that is not padding.
+    Returns the next state and the batch's losses, and what ``take_step`` adds.
     """
-    dropout = jax.random.fold_in(state.key, state.step)
     weights = pretraining_weights(batch)
 
     def loss(params: PyTree, rows: Batch, key: Array) -> tuple[Array, Sums]:
         sums = _losses(model, params, rows, deterministic=False, rngs={"dropout": key})
         return objective({n: (sums[n][0], weights[n]) for n in weights}), sums
 
-    gradients, sums = gradient(loss, state.params, batch, dropout, accumulation)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    state = state.replace(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        opt_state=opt_state,
-    )
+    def gradient_of(params: PyTree, dropout: Array) -> tuple[PyTree, Sums]:
+        return gradient(loss, params, batch, dropout, accumulation)
+
     seen = batch.get("attention_mask", jnp.ones_like(batch["input_ids"]))
-    return state, sums | {
-        "gradient_norm": (optax.tree.norm(gradients), jnp.ones([])),
-        "real_tokens": (jnp.float32(seen.sum()), jnp.float32(seen.size)),
-    }
+    return take_step(gradient_of, optimizer, state, seen)
 
 
 def eval_step(model: nn.Module, params: PyTree, batch: Batch) -> Sums:
@@ -142,7 +133,8 @@ def pretrain(
         save_every=experiment.checkpoint.every,
     )
     _refuse_other_settings(experiment, corpus)
-    open_run(run, experiment, corpus, accept_changes=accept_changes)
+    identity = run_identity(experiment, corpus)
+    open_run(run, experiment, identity, tokenizer, accept_changes=accept_changes)
 
     with (
         jax.set_mesh(mesh),
@@ -150,7 +142,7 @@ def pretrain(
         Checkpoints(
             run / CHECKPOINTS,
             keep=experiment.checkpoint.keep,
-            identity=run_identity(experiment, corpus),
+            identity=identity,
             report=progress.message,
         ) as checkpoints,
     ):

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import platform
-import shutil
 import subprocess
 import warnings
 from collections.abc import Callable
@@ -16,11 +15,21 @@ from flax import linen as nn
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, PretrainingExperiment, UserError
+from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
 from albert_jax.model.albert import abstract_params
+from albert_jax.model.classification import (
+    AlbertForMultipleChoice,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+)
 from albert_jax.model.heads import AlbertForPreTraining
+from albert_jax.model.question_answering import (
+    AlbertForQuestionAnswering,
+    AlbertForQuestionAnsweringWithBeam,
+)
 from albert_jax.train.processes import first, meet
 
 EXPERIMENT = "experiment.json"
@@ -41,21 +50,28 @@ def run_identity(
 
 def open_run(
     folder: Path,
-    experiment: PretrainingExperiment,
-    corpus: PreparedCorpus,
+    experiment: PretrainingExperiment | FinetuningExperiment,
+    shared: dict[str, Any],
+    tokenizer: Tokenizer,
     *,
+    facts: dict[str, Any] | None = None,
     accept_changes: bool = False,
 ) -> None:
     """Makes the folder of a run, or checks that it is this experiment's.
 
     Every process checks, the first one writes.
 
+    Args:
+      shared: what a resumed run must share with it.
+      tokenizer: its vocabulary is copied.
+      facts: what else ``experiment.json`` says, by name.
+
     Raises:
       UserError: the folder belongs to another experiment, is not a run's, or cannot be
         written.
     """
     path = folder / EXPERIMENT
-    ours = run_identity(experiment, corpus)
+    ours = json.loads(json.dumps(shared))
     if path.exists():
         theirs = read_experiment(folder)["identity"]
         if changed := differences(theirs, ours):
@@ -77,6 +93,7 @@ def open_run(
     record = {
         "experiment": to_dict(experiment),
         "identity": ours,
+        **(facts or {}),
         "versions": _versions(),
         "git_commit": _git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,7 +102,7 @@ def open_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(record, indent=1) + "\n")
-        shutil.copyfile(corpus.tokenizer_path, folder / TOKENIZER)
+        (folder / vocabulary_file(tokenizer)).write_bytes(tokenizer.vocabulary)
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
@@ -106,43 +123,92 @@ def read_experiment(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
+def vocabulary_file(tokenizer: Tokenizer) -> str:
+    """What a run calls its vocabulary: a SentencePiece model, or WordPiece's list."""
+    return TOKENIZER if Path(tokenizer.FILE).suffix == ".model" else tokenizer.FILE
+
+
 def load_run(
     folder: str | Path,
     report: Callable[[str], None] = warnings.warn,
+    *,
+    seed: int | None = None,
     **overrides: Any,
 ) -> tuple[nn.Module, PyTree, Tokenizer]:
     """The model of a run, its variables at the newest checkpoint, and its tokenizer.
 
+    Of a fine-tuning run, the weights that its rule chooses.
+
     Args:
       report: hears of checkpoints that were skipped because they are damaged.
+      seed: which of a fine-tuning run's; its first by default.
       **overrides: fields of the model's configuration that hold whatever the run says.
 
     Raises:
-      UserError: not a run, or no usable checkpoint.
+      UserError: not a run, no usable checkpoint, or no such seed.
     """
     from albert_jax.train.checkpoint import Checkpoints
 
     folder = Path(folder)
     record = read_experiment(folder)
-    experiment = from_dict(PretrainingExperiment, record["experiment"])
-    config = from_dict(AlbertConfig, to_dict(experiment.model) | overrides)
-    model = AlbertForPreTraining(config)
+    tuned = "model" in record
+    kind = FinetuningExperiment if tuned else PretrainingExperiment
+    experiment = from_dict(kind, record["experiment"])
+    model = _model_of(record, overrides)
+    seeds = experiment.all_seeds if tuned else (experiment.seed,)
+    if seed is not None and seed not in seeds:
+        raise UserError(
+            f"seed is {seed}, but {folder} has {', '.join(map(str, seeds))}"
+        )
+    axis = (len(seeds),) if tuned else ()
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        lambda leaf: jax.ShapeDtypeStruct(
+            axis + leaf.shape, leaf.dtype, sharding=where
+        ),
         abstract_params(model),
     )
+    branch = "best" if tuned and experiment.rule == "best" else "params"
     with Checkpoints(
         folder / CHECKPOINTS,
         keep=experiment.checkpoint.keep,
         identity=record["identity"],
         report=report,
     ) as checkpoints:
-        restored = checkpoints.restore({"params": params}, partial=True)
+        restored = checkpoints.restore({branch: params}, partial=True)
     if restored is None:
-        raise UserError(f"{folder} has no checkpoint yet: let pretrain reach one")
-    tokenizer = Tokenizer.load(folder / TOKENIZER)
-    return model, {"params": restored.state["params"]}, tokenizer
+        command = "finetune" if tuned else "pretrain"
+        raise UserError(f"{folder} has no checkpoint yet: let {command} reach one")
+    params = restored.state[branch]
+    if tuned:
+        number = 0 if seed is None else seeds.index(seed)
+        params = jax.tree.map(lambda leaf: leaf[number], params)
+    vocabulary = record.get("tokenizer", {"file": TOKENIZER})
+    rules = {name: value for name, value in vocabulary.items() if name != "file"}
+    tokenizer = Tokenizer.load(folder / vocabulary["file"], **rules)
+    return model, {"params": params}, tokenizer
+
+
+_HEADS = {
+    head.__name__: head
+    for head in (
+        AlbertForPreTraining,
+        AlbertForSequenceClassification,
+        AlbertForTokenClassification,
+        AlbertForMultipleChoice,
+        AlbertForQuestionAnswering,
+        AlbertForQuestionAnsweringWithBeam,
+    )
+}
+
+
+def _model_of(record: dict[str, Any], overrides: dict[str, Any]) -> nn.Module:
+    if "model" not in record:
+        fields = record["experiment"]["model"] | overrides
+        return AlbertForPreTraining(from_dict(AlbertConfig, fields))
+    said = record["model"]
+    config = from_dict(AlbertConfig, said["config"] | overrides)
+    return _HEADS[said["head"]](config, **said["options"])
 
 
 def _versions() -> dict[str, str]:

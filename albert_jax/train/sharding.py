@@ -77,17 +77,22 @@ def check_division(
             f"model.num_attention_heads is {heads}, which mesh.tensor = {tensor} does "
             "not divide: a head stays on one device"
         )
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
-    parts = rows * experiment.accumulation
-    for name, size, ways, product in (
-        ("data", experiment.data.batch_size, parts, " x accumulation"),
-        ("evaluation", experiment.evaluation.batch_size, rows, ""),
-    ):
-        if size % ways:
-            raise UserError(
-                f"{name}.batch_size is {size}, which mesh.data x mesh.fsdp{product} = "
-                f"{ways} does not divide"
-            )
+    data, evaluation = experiment.data, experiment.evaluation
+    check_batch(mesh, "data.batch_size", data.batch_size, experiment.accumulation)
+    check_batch(mesh, "evaluation.batch_size", evaluation.batch_size)
+
+
+def check_batch(
+    mesh: Mesh | AbstractMesh, name: str, rows: int, accumulation: int | None = None
+) -> None:
+    """Raises a ``UserError`` unless the mesh divides a batch, or the parts of one."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"] * (accumulation or 1)
+    if rows % ways:
+        product = "" if accumulation is None else " x accumulation"
+        raise UserError(
+            f"{name} is {rows}, which mesh.data x mesh.fsdp{product} = {ways} does not "
+            "divide"
+        )
 
 
 def shardings(mesh: Mesh | AbstractMesh, shapes: PyTree) -> PyTree:

@@ -1,4 +1,6 @@
-"""What a training step reads and writes."""
+"""What a training step reads and writes, and the step itself."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Key, PyTree
 
 from albert_jax.model.albert import init_params
+from albert_jax.model.losses import Sums
 
 
 @struct.dataclass
@@ -36,3 +39,33 @@ def init_state(
         opt_state=optimizer.init(params),
         key=dropout_key,
     )
+
+
+def take_step(
+    gradient_of: Callable[[PyTree, Key[Array, ""]], tuple[PyTree, Sums]],
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    attention_mask: Array,
+) -> tuple[TrainState, Sums]:
+    """One step down the gradient, which ``gradient_of`` returns with the losses, given
+    parameters and dropout's key.
+
+    Pure, fit for ``jit`` and ``vmap``. Returns the next state and the losses before the
+    step, beside them the gradient's global norm before clipping and the share of tokens
+    that is not padding.
+    """
+    dropout = jax.random.fold_in(state.key, state.step)
+    gradients, sums = gradient_of(state.params, dropout)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        opt_state=opt_state,
+    )
+    return state, sums | {
+        "gradient_norm": (optax.tree.norm(gradients), jnp.ones([])),
+        "real_tokens": (
+            jnp.float32(attention_mask.sum()),
+            jnp.float32(attention_mask.size),
+        ),
+    }

@@ -1,0 +1,98 @@
+"""Fine-tuning runs: a task, what to start from, and how to train."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from albert_jax.config import (
+    CheckpointConfig,
+    OptimizerConfig,
+    UserError,
+    _require,
+    _require_choice,
+    _require_positive,
+    _require_share,
+)
+from albert_jax.config.tasks import Task
+
+RULES = ("last", "best")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningExperiment:
+    """A fine-tuning run, whole: what ``experiment.json`` holds.
+
+    Raises:
+      UserError: a field is out of range, or two fields contradict each other.
+    """
+
+    name: str
+    task: Task
+    init: str | None = None
+    """What to start from: a run, a folder with Hugging Face's or the official code's
+    files, or a name on the hub. Its configuration and vocabulary are the model's."""
+    from_scratch: bool = False
+    """Take configuration and vocabulary alone from ``init``, and draw every weight: the
+    baseline of a pretrained model."""
+    keep_head: bool = False
+    """Go on with the head that ``init`` has; else each seed draws a new one."""
+    dropout: float | None = None
+    """Of hidden states and attention; none: as ``init`` says."""
+    classifier_dropout: float = 0.1
+    """Before the last layer; the head of SQuAD 1.1 has none, as in the official code
+    (Table 14 says 0.1)."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            name="adamw", learning_rate=3e-5, warmup_steps=200
+        )
+    )
+    batch_size: int = 32
+    """Examples a step, over all devices; of long contexts, their chunks."""
+    steps: int = 800
+    """Length of the run and of its learning-rate schedule."""
+    seed: int = 0
+    """The first seed: of the head's weights, the order of the data, and dropout."""
+    seeds: int = 1
+    """Runs at once, with the seeds from ``seed`` on, in one compiled program."""
+    rule: Literal["last", "best"] = "last"
+    """The weights that count: those of the last step, or the best on examples that are
+    held out of the training split. ``dev`` is looked at once, at the end."""
+    heldout_fraction: float = 0.1
+    """Share of the training split that ``best`` holds out, the same for every seed."""
+    evaluate_every: int = 100
+    """Steps between evaluations on held-out examples."""
+    checkpoint: CheckpointConfig = field(
+        default_factory=lambda: CheckpointConfig(every=1000, keep=1)
+    )
+    log_every: int = 10
+    """Steps between lines of the metrics log."""
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self, "batch_size", "steps", "seeds", "evaluate_every", "log_every"
+        )
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require_choice("rule", self.rule, RULES)
+        _require_share(self, "classifier_dropout")
+        if self.dropout is not None:
+            _require_share(self, "dropout")
+        _require(
+            0.0 < self.heldout_fraction < 1.0,
+            "heldout_fraction",
+            self.heldout_fraction,
+            "above 0 and below 1",
+        )
+        if self.from_scratch and self.keep_head:
+            raise UserError(
+                "from_scratch and keep_head are both True, but a head that is kept is "
+                "not drawn"
+            )
+        if self.optimizer.warmup_steps > self.steps:
+            raise UserError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than "
+                f"steps = {self.steps}"
+            )
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Every seed, the first one first."""
+        return tuple(range(self.seed, self.seed + self.seeds))

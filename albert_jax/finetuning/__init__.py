@@ -1,0 +1,1 @@
+"""Fine-tuning: its step, the run that drives it, and what came out of it."""

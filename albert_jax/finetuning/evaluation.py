@@ -1,0 +1,155 @@
+"""A head's parameters on the examples of a task: predictions and scores."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+from flax import linen as nn
+from jaxtyping import PyTree
+
+from albert_jax.config import UserError
+from albert_jax.config.finetuning import FinetuningExperiment
+from albert_jax.config.tasks import Task
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.finetuning.results import Results
+from albert_jax.identity import from_dict
+from albert_jax.tasks.buckets import Batch, Buckets
+from albert_jax.tasks.evaluation import Prediction, evaluate, predict
+from albert_jax.tasks.examples import Example
+from albert_jax.tasks.features import features_of, refuse_too_long
+from albert_jax.tasks.predictions import write_predictions
+from albert_jax.tasks.reader import read_examples
+from albert_jax.train.run import load_run, read_experiment
+
+PREDICTIONS = "predictions"
+
+
+class Evaluator:
+    """Predicts and scores the same examples with any parameters of a model.
+
+    Args:
+      model: the task's head.
+      tokenizer: the model's.
+      task: of any kind.
+      examples: as read.
+
+    Raises:
+      UserError: a row is longer than the model's positions.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        task: Task,
+        examples: Sequence[Example],
+    ) -> None:
+        self.task, self.examples = task, examples
+        self._rows = features_of(task, examples, tokenizer)
+        self._longest = model.config.max_position_embeddings
+        refuse_too_long(self._rows, self._longest)
+        self._pad_id = tokenizer.pad_id
+
+        def outputs(variables: PyTree, batch: Batch) -> PyTree:
+            inputs = dict(batch)
+            if "answer_mask" in inputs:
+                inputs["p_mask"] = inputs.pop("answer_mask") == 0
+            return model.apply(variables, **inputs)
+
+        # One function for all parameters, so that a shape is compiled once.
+        self._outputs = jax.jit(outputs)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every example has what predictions are compared with."""
+        return all(row.targets for row in self._rows)
+
+    def predict(self, params: PyTree) -> list[Prediction]:
+        """What the model says of each example (``tasks.evaluation.predict``)."""
+        run = Buckets(
+            self._outputs,
+            {"params": params},
+            longest=self._longest,
+            pad_id=self._pad_id,
+        )
+        outputs = run([row.inputs for row in self._rows])
+        return predict(self.task, self.examples, self._rows, outputs)
+
+    def scores(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """The task's metrics, the deciding one first (``tasks.evaluation.evaluate``).
+
+        Raises:
+          UserError: an example has no label.
+        """
+        return evaluate(self.task, self.examples, predictions)
+
+
+def conclude(
+    evaluator: Evaluator,
+    experiment: FinetuningExperiment,
+    split: str,
+    params_by_seed: Iterable[PyTree],
+    run: Path,
+) -> Results | None:
+    """The scores of every seed's parameters, or none where an example has no label.
+
+    The run's folder receives ``results-SPLIT.json`` and the predictions of each seed.
+    """
+    task, examples = evaluator.task, evaluator.examples
+    given = [evaluator.predict(params) for params in params_by_seed]
+    results = None
+    if evaluator.labelled:
+        results = Results.of(
+            [evaluator.scores(predictions) for predictions in given],
+            task=task.name,
+            split=split,
+            examples=len(examples),
+            seeds=experiment.all_seeds,
+            rule=rule_of(experiment),
+        )
+    for seed, predictions in zip(experiment.all_seeds, given, strict=True):
+        folder = run / PREDICTIONS / f"{split}-seed-{seed}"
+        write_predictions(task, examples, predictions, folder)
+    if results:
+        results.write(run / f"results-{split}.json")
+    return results
+
+
+def evaluate_run(
+    folder: str | Path,
+    split: str = "dev",
+    report: Callable[[str], None] = warnings.warn,
+) -> Results | None:
+    """What ``conclude`` finds for the weights that a finished run has chosen.
+
+    Raises:
+      UserError: not a fine-tuning run, one that is not finished, or no such examples.
+    """
+    run = Path(folder)
+    record = read_experiment(run)
+    if "model" not in record:
+        raise UserError(f"{run} is not a fine-tuning run, so there is no task to score")
+    experiment = from_dict(FinetuningExperiment, record["experiment"])
+    examples = read_examples(experiment.task, split, report)
+    loaded = [load_run(run, report, seed=seed) for seed in experiment.all_seeds]
+    model, _, tokenizer = loaded[0]
+    evaluator = Evaluator(model, tokenizer, experiment.task, examples)
+    params_by_seed = (variables["params"] for _, variables, _ in loaded)
+    return conclude(evaluator, experiment, split, params_by_seed, run)
+
+
+def rule_of(experiment: FinetuningExperiment) -> str:
+    """Which weights count, in words."""
+    if experiment.rule == "last":
+        return f"those of the last step, {experiment.steps:,}"
+    return (
+        f"the best by {experiment.task.metrics[0]} of every "
+        f"{experiment.evaluate_every:,} of {experiment.steps:,} steps, on "
+        f"{100 * experiment.heldout_fraction:.0f} % of train, held out"
+    )
+
+
+def of_seeds(params: PyTree, seeds: int) -> Iterator[PyTree]:
+    """Each seed's parameters, of a tree that has an axis of seeds first."""
+    return (jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(seeds))

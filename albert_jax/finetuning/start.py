@@ -1,0 +1,96 @@
+"""What a fine-tuning run starts from: the task's head on a pretrained encoder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from flax import linen as nn
+from jaxtyping import PyTree
+
+from albert_jax.config import UserError
+from albert_jax.config.finetuning import FinetuningExperiment
+from albert_jax.config.tasks import Task
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.interop.names import head_named
+from albert_jax.interop.pretrained import Pretrained, from_pretrained
+from albert_jax.model.albert import abstract_params
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model that is not trained for its task yet."""
+
+    model: nn.Module
+    options: dict[str, Any]
+    """What the model was made with, beside its configuration."""
+    given: PyTree
+    """Parameters that are not drawn, by their names at the top of the tree."""
+    tokenizer: Tokenizer
+
+
+def open_start(
+    experiment: FinetuningExperiment, report: Callable[[str], None]
+) -> Start:
+    """The model of an experiment, and those parameters that its ``init`` gives.
+
+    Args:
+      report: told what was ignored, corrected or drawn.
+
+    Raises:
+      UserError: no ``init``, one that cannot be read or has no vocabulary, or, with
+        ``keep_head``, one of another head or other labels.
+    """
+    task = experiment.task
+    if experiment.init is None:
+        raise UserError(
+            "init is None, but it must be what to start from: a run, a folder, or a "
+            "name on the hub"
+        )
+    overrides = {}
+    if experiment.dropout is not None:
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        overrides = dict.fromkeys(names, experiment.dropout)
+    head = None if experiment.keep_head else "AlbertModel"
+    source = from_pretrained(experiment.init, head, report=report, **overrides)
+    if source.tokenizer is None:
+        raise UserError(f"{experiment.init} has no vocabulary, which a task needs")
+    options = _options(task, experiment.classifier_dropout)
+    model = head_named(task.head).kind(source.model.config, **options)
+    params = source.variables["params"]
+    if experiment.keep_head:
+        _refuse_other_head(experiment.init, source, task, options)
+        given = params
+    elif experiment.from_scratch:
+        given = {}
+    else:
+        # Heads that read every position have no pooler.
+        known = abstract_params(model)["albert"]
+        given = {"albert": {name: params[name] for name in known}}
+    return Start(model, options, given, source.tokenizer)
+
+
+def _options(task: Task, classifier_dropout: float) -> dict[str, Any]:
+    wanted = {
+        "num_labels": 1 if task.kind == "regression" else len(task.labels),
+        "classifier_dropout_prob": classifier_dropout,
+    }
+    has = {field.name for field in fields(head_named(task.head).kind)}
+    return {name: value for name, value in wanted.items() if name in has}
+
+
+def _refuse_other_head(
+    init: str, source: Pretrained, task: Task, options: dict[str, Any]
+) -> None:
+    theirs = type(source.model).__name__
+    if theirs != task.head:
+        raise UserError(
+            f"keep_head is True, but {init} is {theirs} and {task.name} needs "
+            f"{task.head}; without keep_head a new head is drawn"
+        )
+    labels = getattr(source.model, "num_labels", None)
+    if labels != options.get("num_labels"):
+        raise UserError(
+            f"keep_head is True, but the head of {init} has {labels} labels and "
+            f"{task.name} has {options['num_labels']}; without keep_head a new head is "
+            "drawn"
+        )
