@@ -344,11 +344,7 @@ def _pretrain_joined(options: _Pretrain) -> int:
             stopping=stopping,
         )
     if stopping.signal and metrics["step"] < experiment.steps:
-        _say(
-            console,
-            f"stopped and saved at step {metrics['step']:,}; to go on, run it again",
-        )
-        return 128 + stopping.signal
+        return _stopped(console, metrics["step"], stopping)
     if not processes.first():
         return 0
     accuracy = metrics["eval/masked_lm_accuracy"]
@@ -381,11 +377,7 @@ def _finetune(arguments: Sequence[str]) -> int:
             stopping=stopping,
         )
     if ended.results is None:
-        _say(
-            console,
-            f"stopped and saved at step {ended.step:,}; to go on, run it again",
-        )
-        return 128 + stopping.signal
+        return _stopped(console, ended.step, stopping)
     for line in ended.results.lines():
         _say(console, line)
     _say(console, f"the run is {workdir}")
@@ -609,6 +601,12 @@ def _signals(together: bool) -> Iterator[_Stopping]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stopped(console: "Console | None", step: int, stopping: _Stopping) -> int:
+    """Says where a run was stopped; returns the exit code."""
+    _say(console, f"stopped and saved at step {step:,}; to go on, run it again")
+    return 128 + stopping.signal
 
 
 def _console() -> "Console":

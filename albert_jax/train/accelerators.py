@@ -3,27 +3,33 @@
 from dataclasses import dataclass
 
 from albert_jax.config import UserError, nearest
+from albert_jax.train.utilization import known_rate
 
 
 @dataclass(frozen=True)
 class Accelerator:
     """One device, as JAX counts them: a GPU, or a TPU chip."""
 
+    kind: str
+    """What JAX calls it, or a part of that."""
     memory: int
     """Bytes."""
-    flops: float
-    """bfloat16 FLOP/s, dense."""
+
+    @property
+    def flops(self) -> float:
+        """bfloat16 FLOP/s, dense."""
+        return known_rate(self.kind)
 
 
 # NVIDIA's data sheets (SXM) and cloud.google.com/tpu/docs.
 ACCELERATORS = {
-    "a100": Accelerator(80 * 10**9, 312e12),
-    "h100": Accelerator(80 * 10**9, 989e12),
-    "h200": Accelerator(141 * 10**9, 989e12),
-    "v4": Accelerator(32 * 2**30, 275e12),
-    "v5e": Accelerator(16 * 2**30, 197e12),
-    "v5p": Accelerator(95 * 2**30, 459e12),
-    "v6e": Accelerator(32 * 2**30, 918e12),
+    "a100": Accelerator("A100", 80 * 10**9),
+    "h100": Accelerator("H100", 80 * 10**9),
+    "h200": Accelerator("H200", 141 * 10**9),
+    "v4": Accelerator("TPU v4", 32 * 2**30),
+    "v5e": Accelerator("TPU v5e", 16 * 2**30),
+    "v5p": Accelerator("TPU v5", 95 * 2**30),
+    "v6e": Accelerator("TPU v6", 32 * 2**30),
 }
 
 

@@ -79,12 +79,17 @@ def peak(platform: str, kind: str, count: int) -> tuple[float | None, str]:
             f"fastest of {_SECONDS} s of float32 products of {_SIDE} x {_SIDE} matrices"
         )
         return rate * jax.process_count(), said
-    # A slice of a GPU has its name and not its rate.
-    known = (rate for name, rate in PEAKS if name in kind and "MIG" not in kind)
-    if not (rate := next(known, None)):
+    if not (rate := known_rate(kind)):
         return None, f"no MFU is logged: the peak of {kind!r} is not known"
     said = f"MFU is relative to {rate / 1e12:,.0f} TFLOP/s a device: {kind}, bfloat16"
     return rate * count, said
+
+
+def known_rate(kind: str) -> float | None:
+    """FLOP/s of a device by what JAX calls it; none where it is not known."""
+    # A slice of a GPU has its name and not its rate.
+    known = (rate for name, rate in PEAKS if name in kind and "MIG" not in kind)
+    return next(known, None)
 
 
 def measured_rate() -> float:
