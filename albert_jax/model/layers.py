@@ -25,10 +25,10 @@ def gelu(x: Float[Array, "*b f"]) -> Float[Array, "*b f"]:
 def _gelu_backward(x: Array, gradient: Array) -> tuple[Array]:
     """By (1 + tanh u) / 2 = sigmoid(2 u): as tanh it would be the forward pass's, for
     which XLA writes an array where it had better compute twice (2 % of a step)."""
-    z, slope = x.astype(jnp.float32), 2 * math.sqrt(2 / math.pi)
-    sigmoid = nn.sigmoid(slope * (z + 0.044715 * z**3))
-    inner = z * slope * (1 + 3 * 0.044715 * z * z)
-    return ((gradient * sigmoid * (1 + inner * (1 - sigmoid))).astype(x.dtype),)
+    z, slope = x.astype(jnp.float32), math.sqrt(2 / math.pi)
+    other = (1 + jnp.tanh(-slope * (z + 0.044715 * z**3))) / 2
+    inner = 2 * slope * z * (1 + 3 * 0.044715 * z * z)
+    return ((gradient * (1 - other) * (1 + inner * other)).astype(x.dtype),)
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
