@@ -497,7 +497,7 @@ def main() -> None:
     torture = Torture(folder, options.seed)
     damages(torture)
     full_disk(torture)
-    terminations(torture, max(1, options.kills // 10))
+    terminations(torture, max(1, options.kills // 20))
     preparation(torture, max(1, options.kills // 5))
     kills(torture, options.kills)
     pairs(torture, max(1, options.kills // 50))
