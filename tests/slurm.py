@@ -9,7 +9,6 @@ Needs slurmctld, slurmd and munged (Debian: ``apt install slurm-wlm``), which it
 and ends itself, in a temporary folder and on ports of their own.
 """
 
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ import numpy as np
 import small_run
 
 from albert_jax.config import CheckpointConfig, EvaluationConfig
+from albert_jax.train.metrics import read_metrics
 
 STEPS = 50
 PATIENCE = 600  # seconds, for what takes some on a machine with nothing else to do
@@ -101,7 +101,7 @@ def cluster(folder: Path) -> Iterator[None]:
             with (folder / f"{command[0]}.out").open("w") as out:
                 started.append(subprocess.Popen(command, stdout=out, stderr=out))
             time.sleep(1)
-        wait_until(lambda: "idle" in said("sinfo", "--noheader"), PATIENCE)
+        wait_until(lambda: "idle" in said("sinfo", "--noheader"))
         yield
     finally:
         subprocess.run(["scancel", "--user", user], capture_output=True)
@@ -128,16 +128,15 @@ def said(*command: str) -> str:
     return done.stdout
 
 
-def wait_until(true, seconds: float) -> None:
-    until = time.monotonic() + seconds
+def wait_until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < until, "it takes too long"
         time.sleep(0.1)
 
 
 def log(run: Path) -> list[dict]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    entries = [json.loads(line) for line in lines]
+    entries = read_metrics(run / "metrics.jsonl")
     return [{n: v for n, v in entry.items() if n not in TIMES} for entry in entries]
 
 
@@ -159,12 +158,20 @@ class Job:
 
     def reaches(self, step: int) -> None:
         """Waits until the log has that step."""
-        wait_until(lambda: self.run.exists() and self.reached >= step, PATIENCE)
+        wait_until(lambda: self.reached >= step or self.failed)
+        assert self.reached >= step, self.field("JobState")
+
+    @property
+    def failed(self) -> bool:
+        return self.field("JobState") in ("FAILED", "NODE_FAIL", "CANCELLED")
 
     @property
     def reached(self) -> int:
-        path = self.run / "metrics.jsonl"
-        return log(self.run)[-1]["step"] if path.exists() and log(self.run) else -1
+        """The last step of the log."""
+        written = (self.run / "metrics.jsonl").exists()
+        return (
+            max((line["step"] for line in log(self.run)), default=-1) if written else -1
+        )
 
     def tasks(self) -> list[int]:
         """Process ids of its tasks, in order."""
@@ -172,9 +179,11 @@ class Job:
         return [int(line.split()[0]) for line in listed]
 
     def comes_back(self, times: int) -> None:
-        """Waits until it is in the queue again, and spares it SLURM's two minutes."""
-        wait_until(lambda: self.field("Restarts") == str(times), PATIENCE)
+        """Waits until it is in the queue again, and starts it before SLURM's two
+        minutes are over, but not within the second, when its node still refuses it."""
+        wait_until(lambda: self.field("Restarts") == str(times))
         print(f"job {self.number} queues again, for the {times}. time", flush=True)
+        time.sleep(5)
         said("scontrol", "update", f"JobId={self.number}", "StartTime=now")
 
 
@@ -218,7 +227,7 @@ def lives(job: Job) -> None:
     job.reaches(3 * STEPS // 5)
     os.kill(job.tasks()[1], signal.SIGKILL)
     job.comes_back(2)
-    wait_until(lambda: job.field("JobState") == "COMPLETED", PATIENCE)
+    wait_until(lambda: job.field("JobState") == "COMPLETED")
     print(f"job {job.number} is completed", flush=True)
 
 
@@ -226,8 +235,8 @@ def is_cancelled(job: Job) -> None:
     """By its owner, after which it must not queue again."""
     job.reaches(STEPS // 5)
     said("scancel", job.number)
-    wait_until(lambda: job.field("JobState") == "CANCELLED", PATIENCE)
-    wait_until(lambda: "idle" in said("sinfo", "--noheader"), PATIENCE)
+    wait_until(lambda: job.field("JobState") == "CANCELLED")
+    wait_until(lambda: "idle" in said("sinfo", "--noheader"))
     assert job.field("Restarts") == "0" and job.field("JobState") == "CANCELLED"
     print(f"job {job.number} is cancelled, and stays so", flush=True)
 
