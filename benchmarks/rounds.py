@@ -40,7 +40,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=environment(job["threads"], job.get("source", str(ROOT))),
+            env=environment(job),
         )
         self.facts = self._ask(job)["facts"]
 
@@ -106,14 +106,15 @@ def interpreter(program: str) -> Path:
     return python
 
 
-def environment(threads: int, source: str) -> dict[str, str]:
-    """What a worker inherits: as many threads as the others, and no chatter."""
+def environment(job: Mapping[str, Any]) -> dict[str, str]:
+    """What a worker inherits: as many threads as the others, huge pages, no chatter."""
     libraries = ("OMP", "MKL", "OPENBLAS")
     return {
         **os.environ,
-        **{f"{library}_NUM_THREADS": str(threads) for library in libraries},
+        **{f"{library}_NUM_THREADS": str(job["threads"]) for library in libraries},
+        "GLIBC_TUNABLES": job.get("tunables", "glibc.malloc.hugetlb=1"),
         "BENCHMARK_STARTED": str(time.time()),
-        "PYTHONPATH": source,
+        "PYTHONPATH": job.get("source", str(ROOT)),
         "KERAS_BACKEND": "jax",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
