@@ -8,7 +8,7 @@
 # a file system that all nodes share. Two minutes before the time is up, and when the
 # job is preempted, every task gets a SIGTERM: all save after the same step and end with
 # 143, and the job queues again. So it does when a task is killed or a node fails, from
-# its last checkpoint.
+# its last checkpoint. Run with SLURM 22.05, two tasks on one node, no GPU: `make slurm`.
 #SBATCH --job-name=albert
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
