@@ -35,9 +35,6 @@ KILLS ?= 100
 
 .PHONY: demo test test-core torture slurm test-beam test-interop parity lint benchmark $(PEERS) clean
 
-# Memory in huge pages, where Linux leaves that to the program: a step on a CPU takes 8 %
-# less at ALBERT-base's size and 17 % less at a small one.
-demo: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
 	$(BIN)/albert-jax fill-mask runs/demo

@@ -71,9 +71,6 @@ OURS = {"ours": _of("albert_jax", "ours")}
 ALL_POSITIONS = {
     "ours-all": _of("albert_jax, logits of all positions", "ours", all_positions=True)
 }
-SMALL_PAGES = {
-    "ours-small-pages": _of("albert_jax, pages of 4 KiB", "ours", tunables="")
-}
 LIMIT = {
     "limit": _of("matrix products, XLA", "ours", kind="limit", size=2048),
     "limit-pytorch": _of(
@@ -122,7 +119,7 @@ GPU = {
 }
 
 KINDS: dict[str, dict[str, Contender]] = {
-    "step": OURS | ALL_POSITIONS | SMALL_PAGES | PYTORCH | JAX_PEERS | LIMIT,
+    "step": OURS | ALL_POSITIONS | PYTORCH | JAX_PEERS | LIMIT,
     "forward": OURS | ALL_POSITIONS | PYTORCH | JAX_PEERS | LIMIT,
     "optimizer": OURS | {"pytorch": _of("PyTorch AdamW, fused", "hf_pytorch")},
     "scan": OURS | LOOP,

@@ -40,7 +40,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=environment(job),
+            env=environment(job["threads"], job.get("source", str(ROOT))),
         )
         self.facts = self._ask(job)["facts"]
 
@@ -106,15 +106,14 @@ def interpreter(program: str) -> Path:
     return python
 
 
-def environment(job: Mapping[str, Any]) -> dict[str, str]:
-    """What a worker inherits: as many threads as the others, huge pages, no chatter."""
+def environment(threads: int, source: str) -> dict[str, str]:
+    """What a worker inherits: as many threads as the others, and no chatter."""
     libraries = ("OMP", "MKL", "OPENBLAS")
     return {
         **os.environ,
-        **{f"{library}_NUM_THREADS": str(job["threads"]) for library in libraries},
-        "GLIBC_TUNABLES": job.get("tunables", "glibc.malloc.hugetlb=1"),
+        **{f"{library}_NUM_THREADS": str(threads) for library in libraries},
         "BENCHMARK_STARTED": str(time.time()),
-        "PYTHONPATH": job.get("source", str(ROOT)),
+        "PYTHONPATH": source,
         "KERAS_BACKEND": "jax",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "3",
