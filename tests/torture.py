@@ -474,12 +474,12 @@ def table(torture: Torture) -> str:
 
 REPORT = """# Faults
 
-What `make torture` last found: runs of {steps} steps that save every {saved} and evaluate
-every {evaluated}, each disturbed in one way at random moments (a killed one again and
-again, up to its end), and then compared with an undisturbed one: every bit of parameters
-and moments, every line of the log but for what the clock says. A save goes on while the
-next steps are taken, so that a kill can cost two intervals between saves, {most} steps
-here.
+What `make torture` last found: runs of {steps} steps that save every {saved} and
+evaluate every {evaluated}, each disturbed in one way at random moments (a killed one
+again and again, up to its end), and then compared with an undisturbed one: every bit
+of parameters and moments, every line of the log but for what the clock says. A save
+goes on while the next steps are taken, so that a kill can cost two intervals between
+saves, {most} steps here.
 
 {table}
 """
