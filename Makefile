@@ -1,6 +1,9 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs the tests
 # make torture kills, stops and damages runs, many times (KILLS=100); the slow tests
+# make slurm   submits the launch script to a SLURM of this machine alone, stops and kills
+#              its job (needs Debian's slurm-wlm)
+# make test-beam     prepares by Apache Beam, in .venv-beam
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make benchmark       measures speed beside our peers, each in an environment of its own
 #                      (an hour and 5 GB; CASES="step/base/8x128 ..." picks, TEXT=FILE adds
@@ -30,7 +33,7 @@ PEERS := peer-pytorch peer-flax peer-keras
 # How often make torture kills a run.
 KILLS ?= 100
 
-.PHONY: demo test test-core torture test-interop parity lint benchmark $(PEERS) clean
+.PHONY: demo test test-core torture slurm test-beam test-interop parity lint benchmark $(PEERS) clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
@@ -45,6 +48,13 @@ test-core: $(VENV)/installed-test
 torture: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 -m slow
 	$(BIN)/python tests/torture.py --kills $(KILLS) --report docs/faults.md
+
+slurm: $(VENV)/installed-test
+	$(BIN)/python tests/slurm.py
+
+# An environment of its own: Apache Beam wants other versions of protobuf and pyarrow.
+test-beam: .venv-beam/installed
+	.venv-beam/bin/python -m pytest -n 2 tests/test_beam.py
 
 # An environment of its own: `make test` stays as quick as without PyTorch.
 test-interop:
@@ -66,7 +76,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv .venv-newest .venv-interop $(PEERS:%=.venv-%) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-interop .venv-beam $(PEERS:%=.venv-%) build dist *.egg-info .pytest_cache .ruff_cache
 	find albert_jax benchmarks experiments tests -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per extra: demo, test, interop-test.
@@ -76,6 +86,13 @@ $(VENV)/installed-%: setup.cfg pyproject.toml $(wildcard constraints/*.txt) | $(
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --constraint constraints/$$pins.txt --constraint constraints/interop.txt \
 	    $(PIP_OPTIONS) --editable '.[$*]'
+	@touch $@
+
+.venv-beam/installed: setup.cfg constraints/beam.txt
+	@echo "Installing albert_jax[beam-test] into .venv-beam (about 1 GB; minutes) ..."
+	@$(PYTHON) -m venv .venv-beam
+	@.venv-beam/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints/beam.txt --editable '.[beam-test]'
 	@touch $@
 
 .venv-peer-%/installed: constraints/peer-%.txt

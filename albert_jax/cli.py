@@ -79,6 +79,9 @@ class _Prepare:
     experiment: _Experiment
     processes: int | None = None
     """Worker processes; one a core by default."""
+    beam_pipeline_options: str | None = None
+    """Lets Apache Beam write the shards, on as many machines as it has, which all see
+    the corpus and the prepared folder: "runner=FlinkRunner,..."."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,12 @@ def _estimate(options: _Inspect, document: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(arguments: Sequence[str]) -> None:
     options = _parse_experiment(_Prepare, arguments, "prepare")
-    _run_prepare(options.experiment, options.processes, _console())
+    _run_prepare(
+        options.experiment,
+        options.processes,
+        _console(),
+        beam=options.beam_pipeline_options,
+    )
 
 
 def _pretrain(arguments: Sequence[str]) -> int:
@@ -531,7 +539,11 @@ def _unboxed(box: str) -> str:
 
 
 def _run_prepare(
-    experiment: PretrainingExperiment, processes: int | None, console: "Console"
+    experiment: PretrainingExperiment,
+    processes: int | None,
+    console: "Console",
+    *,
+    beam: str | None = None,
 ) -> None:
     from albert_jax.data.prepare import prepare
     from albert_jax.train.progress import Progress
@@ -550,6 +562,7 @@ def _run_prepare(
             experiment.corpus,
             experiment.model.vocab_size,
             processes=processes,
+            beam=beam,
             report=lambda line: _say(console, line),
             progress=progress,
         )

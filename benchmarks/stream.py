@@ -2,18 +2,19 @@
 
     python benchmarks/stream.py 30k-clean.model TEXT [--megabytes 6] [--rounds 5]
 
-TEXT is a file of plain text, blank lines between documents. Every measurement is a
-process of its own, all in turn, round after round, so that a noisy machine disturbs
-all alike. Seconds are of processor time, all threads together; the table gives medians
-and the spread of the rounds. ``prepare`` (sentences, tokens, shards, one process)
-stands beside the tokenizer alone and Hugging Face's fast one (``tokenizers``, if
-transformers 4 is installed); the stream is what a training step is fed, Grain included,
-of rows of 32, 128 and 512 tokens, packed and not. Memory is the peak of the process, at
-the given size and at ten times as much.
+TEXT is a file of plain text, blank lines between documents; a short one is repeated.
+Every measurement is a process of its own, all in turn, round after round, so that a
+noisy machine disturbs all alike. Seconds are of processor time, all threads together;
+the table gives medians and the spread of the rounds. ``prepare`` (sentences, tokens,
+shards, one process) stands beside the tokenizer alone and Hugging Face's fast one
+(``tokenizers``, if transformers 4 is installed); the stream is what a training step is
+fed, Grain included, of rows of 32, 128 and 512 tokens, packed and not. Memory is the
+peak of the process, at the given size and at ten times as much.
 """
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -46,7 +47,8 @@ def main() -> None:
         small, large = (Path(folder, f"{n}.txt") for n in ("small", "large"))
         for path, times in ((small, 1), (large, 10)):
             with args.text.open("rb") as file:
-                text = file.read(int(times * args.megabytes * 1e6))
+                text = file.read(size := int(times * args.megabytes * 1e6))
+            text = (text * math.ceil(size / len(text)))[:size]
             path.write_bytes(text[: text.rindex(b"\n\n")])
         print(f"{small.stat().st_size / 1e6:.1f} MB; {args.rounds} rounds; one core")
         _prepare_table(args, small, large)

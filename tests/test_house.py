@@ -42,6 +42,7 @@ HEIGHTS = {
 HOMES = {
     "orbax": ["train/arrays.py", "train/processes.py"],
     "grain": ["data/pipeline.py"],
+    "apache_beam": ["data/beam.py"],
     "array_record": ["data/shards.py"],
     "tensorflow_datasets": ["data/datasets.py"],
     "sentencepiece": ["data/sentencepiece.py"],
@@ -220,7 +221,7 @@ def pins_of(file):
 @pytest.mark.parametrize("python", ["py311", "py312"])
 def test_every_requirement_is_pinned_inside_its_range(python):
     default, interop = pins_of(python), pins_of("interop")
-    pins = interop | default
+    pins = pins_of("beam") | interop | default
     for requirement in requirements():
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{name} is not pinned for {python}"

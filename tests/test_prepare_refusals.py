@@ -37,6 +37,14 @@ def refusal_that_writes_nothing(config: CorpusConfig, vocab_size: int = SIZE) ->
 # Bad input, first what writes nothing.
 
 
+def test_apache_beam_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    config = small_corpus.config(tmp_path)
+    said = refusal(config, beam="runner=DirectRunner")
+    assert "apache_beam is not installed: pip install albert_jax[beam]" in said
+    assert not (tmp_path / "prepared").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [("", "holds no documents"), ("\n \n\n", "holds no documents"), ("a\0", "binary")],

@@ -140,9 +140,11 @@ def test_one_of_two_is_killed_and_one_process_goes_on(experiment, one, spec, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", ["--mesh.fsdp=2", "--mesh.tensor=2"])
-def test_two_processes_train_as_one(one, spec, tmp_path, mesh):
-    codes, said = together(spec, tmp_path / "run", ["none", "none"], mesh)
+@pytest.mark.parametrize(
+    "setting", ["--mesh.fsdp=2", "--mesh.tensor=2", "--data.workers=2"]
+)
+def test_two_processes_train_as_one(one, spec, tmp_path, setting):
+    codes, said = together(spec, tmp_path / "run", ["none", "none"], setting)
     assert codes == [0, 0], said
     assert said[1][0] == ""
     assert_same_log(tmp_path / "run", one)

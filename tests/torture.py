@@ -5,21 +5,26 @@ and moments, every line of the log but for what the clock says. Writes a table o
 happened, and how many steps it cost.
 
     python tests/torture.py --kills 100 --report docs/faults.md
+
+Stopped itself, it goes on where it was: ``--folder`` holds what was found so far, and
+is removed at the end.
 """
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +34,20 @@ import small_run
 from albert_jax.config import CheckpointConfig, CorpusConfig, EvaluationConfig
 
 STEPS, SAVED, EVALUATED = 120, 5, 6
-PHASES = ("start", "train", "save", "evaluate")
+# A save goes on while the next steps are taken; the next one waits for it.
+MOST_LOST = 2 * SAVED
+PHASES = {"start": 0, "train": 15, "save": 8, "evaluate": 5}
+"""Where a run is killed -> after how many beginnings of it, at most."""
 TIMES = ("tokens_per_second", "data_wait", "mfu")
 
-# The command line, telling in a file what it is about to do: "train 17".
+# The command line, telling in a file, line by line, what it is about to do: "train 17".
 CHILD = """
 import os, sys
 from albert_jax import cli
 from albert_jax.train import checkpoint, evaluation, loop, manifest
 
 tell, *arguments = sys.argv[1:]
-file = os.open(tell, os.O_WRONLY | os.O_CREAT)
+file = os.open(tell, os.O_WRONLY | os.O_APPEND)
 step = 0
 
 def telling(phase, function):
@@ -47,10 +55,18 @@ def telling(phase, function):
         global step
         if phase == "train":
             step = given[1]
-        os.pwrite(file, f"{phase} {step}".ljust(24).encode(), 0)
+        os.write(file, f"{phase} {step}\\n".encode())
         return function(*given, **named)
     return told
 
+restore = checkpoint.Checkpoints.restore
+
+def restored(*given, **named):
+    found = restore(*given, **named)
+    os.write(file, f"restored {found.step if found else 0}\\n".encode())
+    return found
+
+checkpoint.Checkpoints.restore = restored
 loop.Recorder.dispatched = telling("train", loop.Recorder.dispatched)
 evaluation.HeldOut.__call__ = telling("evaluate", evaluation.HeldOut.__call__)
 checkpoint.arrays.save_async = telling("save", checkpoint.arrays.save_async)
@@ -66,6 +82,13 @@ import torture
 EXPERIMENTS = {{"tortured": torture.experiment(Path({folder!r}))}}
 '''
 
+PREPARE = """
+from albert_jax.config import CorpusConfig
+from albert_jax.data.prepare import prepare
+if __name__ == "__main__":
+    prepare({config!r}, 300, processes=2)
+"""
+
 
 def experiment(folder: Path):
     """A run of some seconds that saves and evaluates all the time."""
@@ -78,99 +101,167 @@ def experiment(folder: Path):
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fault:
-    """A kind of fault, and what came of it."""
+    """A kind of fault, and what must come of it."""
 
     name: str
     happened: str
-    times: int = 0
-    lost: list[int] = field(default_factory=list)
-    """Steps that had to be taken again, each time."""
-
-    def row(self) -> str:
-        most, mean = max(self.lost, default=0), np.mean(self.lost or [0])
-        return f"| {self.name} | {self.times} | {self.happened} | {most} | {mean:.1f} |"
 
 
-class Torture:
-    """Runs of the command line in one folder, undisturbed and disturbed."""
+_WHOLE = "resumes by itself; final state and log bit for bit"
+_BEFORE = "the one before is used, which is said; bit for bit"
+_PAIR = "the other ends with an error; both go on, to 1e-5 as one"
+FAULTS = {
+    "start": Fault("SIGKILL while it starts, restores or compiles", _WHOLE),
+    "train": Fault("SIGKILL during a step", _WHOLE),
+    "save": Fault("SIGKILL during a save", _WHOLE),
+    "evaluate": Fault("SIGKILL during an evaluation", _WHOLE),
+    "prepare": Fault("SIGKILL during `prepare`", "goes on; all files byte for byte"),
+    "terminate": Fault("SIGTERM", "saves, exits with 143; final state bit for bit"),
+    "first": Fault("SIGKILL of the first process of two", _PAIR),
+    "second": Fault("SIGKILL of the second process of two", _PAIR),
+    "truncated": Fault("newest checkpoint truncated", _BEFORE),
+    "flipped": Fault("newest checkpoint with a bit flipped", _BEFORE),
+    "half_deleted": Fault("newest checkpoint half deleted", _BEFORE),
+    "full": Fault("disk full during a save, then freed", f"one line, code 2; {_WHOLE}"),
+}
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.random = folder, random.Random(seed)
-        self.spec = folder / "tortured.py"
-        tests = str(Path(__file__).parent)
-        self.spec.write_text(EXPERIMENT.format(tests=tests, folder=str(folder)))
-        small_run.write_corpus(folder / "corpus.txt")
-        self.environment = os.environ | {
-            "PYTHONPATH": ":".join([tests, *sys.path]),
-            "JAX_PLATFORMS": "cpu",
-            "MPLBACKEND": "Agg",
-            # What the first run has compiled the others find.
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        self.whole = folder / "whole"
-        self.seconds = self.undisturbed(self.whole)
 
-    def start(self, run: Path, *arguments: str) -> subprocess.Popen:
-        self.told = self.folder / f"{run.name}.told"
-        self.told.write_text("start 0")
-        command = [sys.executable, "-c", CHILD, str(self.told), "pretrain"]
-        command += [str(self.spec), "--workdir", str(run), "--processes", "1"]
-        return subprocess.Popen(
-            [*command, *arguments],
-            env=self.environment,
+class Attempt:
+    """A process that trains, and what it told of it."""
+
+    def __init__(self, told: Path, command: list[str], environment: dict) -> None:
+        self.told = told
+        told.write_bytes(b"")
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def undisturbed(self, run: Path) -> float:
-        begun = time.monotonic()
-        process = self.start(run)
-        out, error = process.communicate()
-        assert process.returncode == 0, error
+    def finish(self) -> int:
+        out, error = self.process.communicate(timeout=250)
         self.said = out + error
-        return time.monotonic() - begun
+        return self.process.returncode
 
-    def doing(self) -> tuple[str, int]:
-        phase, step = self.told.read_text().split()
-        return phase, int(step)
+    @property
+    def events(self) -> list[tuple[str, int]]:
+        lines = self.told.read_text().splitlines()
+        return [(phase, int(step)) for phase, step in map(str.split, lines)]
 
-    def disturb(self, run: Path, number: int, phase: str) -> int | None:
-        """Sends a signal at a random moment of a phase; returns the step that was
-        reached, or None if the run was at its end before."""
-        process = self.start(run)
-        until = time.monotonic() + 300
-        after = self.random.randrange(1, 40) if phase != "start" else 0
-        times, last = 0, None
-        while times < after and process.poll() is None and time.monotonic() < until:
-            if (now := self.doing()) != last:
-                times, last = times + (now[0] == phase), now
-            time.sleep(0.0005)
-        longest = 0.8 * self.seconds if phase == "start" else 0.05
-        time.sleep(self.random.uniform(0, longest))
-        process.send_signal(number)
-        out, error = process.communicate()
-        self.said = out + error
-        if process.returncode == 0:
-            return None
-        wanted = 143 if number == signal.SIGTERM else -number
-        assert process.returncode == wanted, error
-        return self.doing()[1]
+    @property
+    def reached(self) -> int | None:
+        """The last step that it began."""
+        steps = [step for phase, step in self.events if phase == "train"]
+        return max(steps, default=None)
 
-    def resumed_at(self) -> int:
-        found = re.search(r"resuming .* at step ([\d,]+)", self.said)
-        return int(found[1].replace(",", "")) if found else 0
+    @property
+    def resumed(self) -> int | None:
+        """The step that it went on from, once it did."""
+        return next((step for phase, step in self.events if phase == "restored"), None)
+
+    def count(self, phase: str) -> int:
+        """How often it began that."""
+        return sum(event[0] == phase for event in self.events)
+
+    def wait_for(self, enough: Callable[[], object]) -> None:
+        """Returns once that is true, or it has ended."""
+        while self.process.poll() is None and not enough():
+            time.sleep(0.001)
+
+
+class Torture:
+    """Runs of the command line in one folder, and what was found about them."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.found = folder, folder / "found.jsonl"
+        self.random = random.Random(f"{seed} {len(self.read())}")
+        tests = str(Path(__file__).parent)
+        os.environ |= {
+            "PYTHONPATH": ":".join([tests, *sys.path]),
+            "JAX_PLATFORMS": "cpu",
+            "MPLBACKEND": "Agg",
+        }
+        self.spec = folder / "tortured.py"
+        self.whole = folder / "whole"
+        if not self.whole.exists():
+            small_run.write_corpus(folder / "corpus.txt")
+            self.spec.write_text(EXPERIMENT.format(tests=tests, folder=str(folder)))
+            run = fresh(folder / "undisturbed")
+            self.finish(run)
+            run.rename(self.whole)
+
+    @functools.cached_property
+    def wanted(self) -> str:
+        """The state that the undisturbed run ended in."""
+        return self.state(self.whole)
+
+    def read(self) -> list[dict]:
+        """What was found so far, one {"fault": ..., "lost": ...} each."""
+        if not self.found.exists():
+            return []
+        return [json.loads(line) for line in self.found.read_text().splitlines()]
+
+    def add(self, found: Iterable[tuple[str, int]]) -> None:
+        """Notes (fault, steps lost) each, of a run that was compared."""
+        lines = [{"fault": fault, "lost": lost} for fault, lost in found]
+        assert all(0 <= line["lost"] <= MOST_LOST for line in lines), lines
+        with self.found.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        for line in lines:
+            print(
+                f"{FAULTS[line['fault']].name}: {line['lost']} steps lost", flush=True
+            )
+
+    def missing(self, times: int, *faults: str) -> int:
+        """How many of so many times are left to try."""
+        return times - sum(line["fault"] in faults for line in self.read())
+
+    def start(self, run: Path, *arguments: str, compiled: bool = True) -> Attempt:
+        kept = {
+            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "programs"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        told = self.folder / f"{run.name}{arguments[-1] if arguments else ''}.told"
+        command = [sys.executable, "-c", CHILD, str(told), "pretrain"]
+        command += [str(self.spec), "--workdir", str(run), "--processes", "1"]
+        return Attempt(told, [*command, *arguments], kept if compiled else {})
+
+    def finish(self, run: Path) -> Attempt:
+        """Trains to the end."""
+        attempt = self.start(run)
+        assert attempt.finish() == 0, attempt.said
+        return attempt
+
+    def state(self, run: Path) -> str:
+        """Digest of the last checkpoint: parameters, moments, step, key, position."""
+        import jax
+
+        from albert_jax.train.checkpoint import Checkpoints
+        from albert_jax.train.pretrain import compile_programs
+        from albert_jax.train.sharding import make_mesh
+
+        tortured = experiment(self.folder)
+        shapes = compile_programs(tortured, make_mesh(tortured.mesh)).shapes
+        identity = json.loads((run / "experiment.json").read_text())["identity"]
+        folder = run / "checkpoints"
+        with Checkpoints(folder, keep=9, identity=identity, report=print) as saved:
+            found = saved.restore(shapes)
+        key = jax.random.key_data(found.state.key)
+        leaves = jax.tree.leaves(jax.device_get(found.state.replace(key=key)))
+        digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves))
+        return f"{found.step} {found.position} {digest.hexdigest()}"
 
     def compare(self, run: Path, *, whole_log: bool = True) -> None:
         """Raises an ``AssertionError`` unless a run ended as the undisturbed one."""
+        assert self.state(run) == self.wanted, f"{run} ended elsewhere"
         ours, theirs = log(run), log(self.whole)
         if not whole_log:  # Where it was stopped, a window of the log began anew.
             ours, theirs = ([n for n in x if "eval" in str(n)] for x in (ours, theirs))
         assert ours == theirs, f"{run} and {self.whole} have other logs"
-        assert state(run, self) == state(self.whole, self), f"{run} ended elsewhere"
 
 
 def log(run: Path) -> list[dict]:
@@ -179,229 +270,89 @@ def log(run: Path) -> list[dict]:
     return [{n: v for n, v in entry.items() if n not in TIMES} for entry in entries]
 
 
-def state(run: Path, torture: Torture) -> dict[str, bytes]:
-    """Every array of the last checkpoint: parameters, moments, step and key."""
-    code = (
-        "import hashlib, jax, json, sys, torture; from pathlib import Path\n"
-        "from albert_jax.train.checkpoint import Checkpoints\n"
-        "from albert_jax.train.pretrain import compile_programs\n"
-        "from albert_jax.train.sharding import make_mesh\n"
-        "run, folder = map(Path, sys.argv[1:])\n"
-        "experiment = torture.experiment(folder)\n"
-        "mesh = make_mesh(experiment.mesh)\n"
-        "identity = json.loads((run / 'experiment.json').read_text())['identity']\n"
-        "saved = Checkpoints(run / 'checkpoints', keep=9, identity=identity,\n"
-        "                    report=print)\n"
-        "found = saved.restore(compile_programs(experiment, mesh).shapes)\n"
-        "leaves = jax.tree.leaves(found.state.replace(\n"
-        "    key=jax.random.key_data(found.state.key)))\n"
-        "bits = b''.join(jax.device_get(leaf).tobytes() for leaf in leaves)\n"
-        "print(found.step, found.position, hashlib.sha256(bits).hexdigest())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(run), str(torture.folder)],
-        env=torture.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()[-3:]
+def fresh(path: Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    return path
 
 
-def kills(torture: Torture, count: int) -> list[Fault]:
-    """SIGKILL at random moments; a run that reaches its end is followed by another."""
-    named = {
-        "start": "SIGKILL while it starts, restores or compiles",
-        "train": "SIGKILL during a step",
-        "save": "SIGKILL during a save",
-        "evaluate": "SIGKILL during an evaluation",
-    }
-    faults = {
-        phase: Fault(name, "resumes by itself; final state and log bit for bit")
-        for phase, name in named.items()
-    }
-    done = runs = 0
-    while done < count:
-        run, reached, disturbed = torture.folder / f"killed-{runs}", None, None
-        runs += 1
-        while done < count:
-            phase = torture.random.choice(PHASES)
-            now = torture.disturb(run, signal.SIGKILL, phase)
-            if reached is not None and torture.doing()[0] != "start":
-                disturbed.lost.append(max(0, reached - torture.resumed_at()))
-                reached = None
-            if now is None:
-                break
-            done += 1
-            faults[phase].times += 1
-            if reached is None or now > reached:
-                reached, disturbed = now, faults[phase]
-            print(f"kill {done} of {count}: {phase}, at step {now}", flush=True)
-        torture.undisturbed(run)
+def kill(torture: Torture, run: Path) -> tuple[Attempt, str]:
+    """Kills a run at a random moment of a random phase, unless it ends before."""
+    phase = torture.random.choice(list(PHASES))
+    attempt = torture.start(run, compiled=phase != "start")
+    if phase == "start":
+        until = time.monotonic() + torture.random.uniform(0, 8)
+        attempt.wait_for(lambda: time.monotonic() > until or attempt.reached)
+        phase = "train" if attempt.reached else phase
+    else:
+        times = torture.random.randint(1, PHASES[phase])
+        attempt.wait_for(lambda: attempt.count(phase) >= times)
+        time.sleep(torture.random.uniform(0, 0.05))
+    attempt.process.kill()
+    assert attempt.finish() in (0, -signal.SIGKILL), attempt.said
+    return attempt, phase
+
+
+def kills(torture: Torture, count: int) -> None:
+    """SIGKILL, again and again, until the run comes to its end."""
+    while (left := torture.missing(count, *PHASES)) > 0:
+        run = fresh(torture.folder / "killed")
+        lost: list[tuple[str, int]] = []
+        before: tuple[str, int] | None = None  # The phase and step of the last kill.
+        ended = False
+        while not ended:
+            if len(lost) < left:
+                attempt, phase = kill(torture, run)
+            else:
+                attempt = torture.finish(run)
+            ended = attempt.process.returncode == 0
+            if before and attempt.resumed is not None:
+                lost.append((before[0], before[1] - attempt.resumed))
+                before = None
+            if not ended and attempt.reached:
+                before = phase, attempt.reached
+            elif not ended:
+                lost.append((phase, 0))
         torture.compare(run)
-        shutil.rmtree(run)
-    return list(faults.values())
+        torture.add(lost)
 
 
-def preparation(torture: Torture, count: int) -> Fault:
-    """SIGKILL while the corpus is prepared: vocabulary, shards and index."""
-    source = torture.folder / "much.txt"
-    some = small_corpus.text(seed=1, megabytes=0.6) + "\n"
-    source.write_text(some * 10)
-    vocabulary = small_corpus.vocabulary()
-
-    def prepare(folder: Path) -> subprocess.Popen:
-        config = CorpusConfig(
-            sources=(str(source),),
-            vocabulary=vocabulary,
-            prepared=str(folder),
-            shard_megabytes=1,
-        )
-        code = (
-            "from albert_jax.config import CorpusConfig\n"
-            "from albert_jax.data.prepare import prepare\n"
-            f"if __name__ == '__main__': prepare({config!r}, 300, processes=1)"
-        )
-        return subprocess.Popen(
-            [sys.executable, "-c", code], env=torture.environment, text=True
-        )
-
-    begun = time.monotonic()
-    assert prepare(torture.folder / "undisturbed").wait() == 0
-    seconds = time.monotonic() - begun
-    wanted = small_corpus.content(torture.folder / "undisturbed")
-    fault = Fault("SIGKILL during `prepare`", "goes on; every shard byte for byte")
-    while fault.times < count:
-        folder = torture.folder / "disturbed"
-        shutil.rmtree(folder, ignore_errors=True)
-        while fault.times < count:
-            process = prepare(folder)
-            time.sleep(torture.random.uniform(0.2, 1) * seconds)
-            process.kill()
-            if process.wait() == 0:
-                break
-            fault.times += 1
-        assert prepare(folder).wait() == 0
-        assert small_corpus.content(folder) == wanted
-    return fault
+def terminations(torture: Torture, count: int) -> None:
+    while torture.missing(count, "terminate") > 0:
+        run = fresh(torture.folder / "terminated")
+        attempt, times = torture.start(run), torture.random.randint(1, STEPS // 2)
+        attempt.wait_for(lambda a=attempt, times=times: a.count("train") >= times)
+        attempt.process.terminate()
+        assert attempt.finish() == 143, attempt.said
+        lost = attempt.reached - torture.finish(run).resumed
+        torture.compare(run, whole_log=False)
+        torture.add([("terminate", lost)])
 
 
-def terminations(torture: Torture, count: int) -> Fault:
-    fault = Fault("SIGTERM", "saves, exits with 143; final state bit for bit")
-    run = torture.folder / "terminated"
-    while fault.times < count:
-        reached = torture.disturb(run, signal.SIGTERM, "train")
-        if reached is None:
-            break
-        stopped = re.search(r"saved at step ([\d,]+)", torture.said)
-        fault.times += 1
-        fault.lost.append(reached - int(stopped[1].replace(",", "")))
-    torture.undisturbed(run)
-    torture.compare(run, whole_log=False)
-    return fault
-
-
-def damages(torture: Torture) -> list[Fault]:
-    """What happens to the newest checkpoint on the disk."""
-
-    def truncated(checkpoint: Path) -> None:
-        victim = max(checkpoint.rglob("*"), key=lambda p: p.stat().st_size)
-        os.truncate(victim, victim.stat().st_size // 2)
-
-    def flipped(checkpoint: Path) -> None:
-        victim = max(checkpoint.rglob("*"), key=lambda p: p.stat().st_size)
-        data = bytearray(victim.read_bytes())
-        data[len(data) // 2] ^= 4
-        victim.write_bytes(data)
-
-    def half_deleted(checkpoint: Path) -> None:
-        for path in sorted(p for p in checkpoint.rglob("*") if p.is_file())[::2]:
-            path.unlink()
-
-    faults = []
-    for damage in (truncated, flipped, half_deleted):
-        name = damage.__name__.replace("_", " ")
-        happened = "the one before is used, which is said; bit for bit"
-        fault = Fault(f"newest checkpoint {name}", happened, 1)
-        run = torture.folder / damage.__name__
-        shutil.copytree(torture.whole, run)
-        damage(run / "checkpoints" / str(STEPS))
-        torture.undisturbed(run)
-        assert f"step {STEPS} is skipped" in torture.said
-        fault.lost.append(STEPS - torture.resumed_at())
-        torture.compare(run)
-        faults.append(fault)
-    return faults
-
-
-def full_disk(torture: Torture) -> list[Fault]:
-    """Fills a small disk while the run saves."""
-    disk = torture.folder / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount).returncode != 0:
-        return [Fault("disk full, then freed", "not tried: only root can mount one")]
-    try:
-        run, filler = disk / "run", disk / "filler"
-        process = torture.start(run)
-        while torture.doing()[1] < STEPS // 3 and process.poll() is None:
-            time.sleep(0.001)
-        try:
-            with filler.open("wb", buffering=0) as file:
-                while file.write(bytes(4096)):
-                    pass
-        except OSError:
-            pass
-        out, error = process.communicate()
-        assert process.returncode == 2 and error.count("\n") == 1, error
-        assert "full" in error or "No space left" in error, error
-        reached = torture.doing()[1]
-        filler.unlink()
-        torture.undisturbed(run)
-        fault = Fault("disk full, then freed", "one line, code 2; bit for bit", 1)
-        fault.lost.append(reached - torture.resumed_at())
-        torture.compare(run)
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-    return [fault]
-
-
-def one_of_two(torture: Torture, count: int) -> list[Fault]:
+def pairs(torture: Torture, count: int) -> None:
     """SIGKILL of one of two processes: the other one ends too, and both resume."""
-    faults = []
-    for victim in (0, 1):
-        fault = Fault(
-            f"SIGKILL of process {victim} of two",
-            "the other ends with an error; both go on, to 1e-5 as one",
-        )
-        for _ in range(count):
-            run, reached = torture.folder / f"pair-{victim}-{fault.times}", 0
-            pair = _pair(torture, run)
-            told = torture.folder / f"{run.name}.told"
-            while reached < STEPS // 3 and pair[victim].poll() is None:
-                reached = int(told.read_text().split()[1])
-                time.sleep(0.001)
-            pair[victim].kill()
+    for victim, fault in enumerate(("first", "second")):
+        while torture.missing(count, fault) > 0:
+            run = fresh(torture.folder / "pair")
+            times = torture.random.randint(1, STEPS // 2)
+            pair = start_pair(torture, run)
+            killed, other = pair[victim], pair[1 - victim]
+            killed.wait_for(lambda a=killed, times=times: a.count("train") >= times)
+            killed.process.kill()
             begun = time.monotonic()
-            outputs = [process.communicate(timeout=200) for process in pair]
+            assert killed.finish() == -signal.SIGKILL
+            assert (code := other.finish()) not in (0, -signal.SIGKILL), other.said
             seconds = time.monotonic() - begun
-            assert pair[1 - victim].returncode not in (0, None), outputs
-            print(f"process {1 - victim} ended after {seconds:.1f} s", flush=True)
-            reached = int(told.read_text().split()[1])
-            pair = _pair(torture, run)
-            outputs = [process.communicate(timeout=200) for process in pair]
-            assert [process.returncode for process in pair] == [0, 0], outputs
-            torture.said = outputs[0][0]
-            fault.lost.append(reached - torture.resumed_at())
-            fault.times += 1
+            print(f"the other ended with {code} after {seconds:.0f} s", flush=True)
+            reached = max(attempt.reached for attempt in pair)
+            pair = start_pair(torture, run)
+            assert [attempt.finish() for attempt in pair] == [0, 0], pair[0].said
             for a, b in zip(log(run), log(torture.whole), strict=True):
                 assert a.keys() == b.keys()
                 np.testing.assert_allclose([*a.values()], [*b.values()], rtol=1e-5)
-        faults.append(fault)
-    return faults
+            torture.add([(fault, reached - pair[0].resumed)])
 
 
-def _pair(torture: Torture, run: Path) -> list[subprocess.Popen]:
+def start_pair(torture: Torture, run: Path) -> list[Attempt]:
     with socket.socket() as found:
         found.bind(("localhost", 0))
         port = found.getsockname()[1]
@@ -409,39 +360,160 @@ def _pair(torture: Torture, run: Path) -> list[subprocess.Popen]:
     return [torture.start(run, *address, "--process-id", str(n)) for n in (0, 1)]
 
 
+def preparation(torture: Torture, count: int) -> None:
+    """SIGKILL while the corpus is prepared: vocabulary, shards and index."""
+    source, whole = torture.folder / "much.txt", torture.folder / "prepared-whole"
+    if not source.exists():
+        source.write_text(f"{small_corpus.text(seed=1, megabytes=0.6)}\n" * 10)
+
+    def prepare(folder: Path) -> subprocess.Popen:
+        config = CorpusConfig(
+            sources=(str(source),), prepared=str(folder), shard_megabytes=1
+        )
+        script = torture.folder / "prepare.py"  # Workers import what started them.
+        script.write_text(PREPARE.format(config=config))
+        # What the helpers of a killed process say of its semaphores is no matter.
+        with (torture.folder / "prepare.err").open("w") as said:
+            return subprocess.Popen([sys.executable, script], stderr=said)
+
+    begun = time.monotonic()
+    assert prepare(fresh(whole)).wait() == 0
+    seconds = time.monotonic() - begun
+    while torture.missing(count, "prepare") > 0:
+        folder = fresh(torture.folder / "prepared-killed")
+        lost = []
+        while len(lost) < torture.missing(count, "prepare"):
+            process = prepare(folder)
+            time.sleep(torture.random.uniform(0.2, 1) * seconds)
+            process.kill()
+            if process.wait() == 0:
+                break
+            lost.append(("prepare", 0))
+        assert prepare(folder).wait() == 0
+        assert small_corpus.content(folder) == small_corpus.content(whole)
+        torture.add(lost)
+
+
+def truncated(checkpoint: Path) -> None:
+    os.truncate(largest(checkpoint), largest(checkpoint).stat().st_size // 2)
+
+
+def flipped(checkpoint: Path) -> None:
+    data = bytearray(largest(checkpoint).read_bytes())
+    data[len(data) // 2] ^= 4
+    largest(checkpoint).write_bytes(data)
+
+
+def half_deleted(checkpoint: Path) -> None:
+    for path in sorted(p for p in checkpoint.rglob("*") if p.is_file())[::2]:
+        path.unlink()
+
+
+def largest(folder: Path) -> Path:
+    return max(folder.rglob("*"), key=lambda path: path.stat().st_size)
+
+
+def damages(torture: Torture) -> None:
+    """What happens to the newest checkpoint on the disk."""
+    for damage in (truncated, flipped, half_deleted):
+        if torture.missing(1, damage.__name__) > 0:
+            run = fresh(torture.folder / damage.__name__)
+            shutil.copytree(torture.whole, run)
+            damage(run / "checkpoints" / str(STEPS))
+            attempt = torture.finish(run)
+            assert f"step {STEPS} is skipped" in attempt.said
+            torture.compare(run)
+            torture.add([(damage.__name__, STEPS - attempt.resumed)])
+
+
+def full_disk(torture: Torture) -> None:
+    """Fills a small disk while the run saves. Only root can mount one."""
+    if os.geteuid() != 0:
+        print("disk full: not tried, since only root can mount a small one")
+    elif torture.missing(1, "full") > 0:
+        with small_disk(torture.folder / "disk") as disk:
+            run, filler = disk / "run", disk / "filler"
+            attempt = torture.start(run)
+            attempt.wait_for(lambda: attempt.count("train") > STEPS // 3)
+            with suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            assert attempt.finish() == 2 and attempt.said.count("albert-jax:") == 1
+            assert "full" in attempt.said or "No space left" in attempt.said
+            filler.unlink()
+            lost = attempt.reached - torture.finish(run).resumed
+            torture.compare(run)
+        torture.add([("full", lost)])
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    subprocess.run(mount, check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def table(torture: Torture) -> str:
+    lines = [
+        "| fault | times | what happened | steps lost, at most | on average |",
+        "|---|---|---|---|---|",
+    ]
+    for name, fault in FAULTS.items():
+        lost = [line["lost"] for line in torture.read() if line["fault"] == name]
+        if lost:
+            lines.append(
+                f"| {fault.name} | {len(lost)} | {fault.happened} | {max(lost)} | "
+                f"{np.mean(lost):.1f} |"
+            )
+    return "\n".join(lines)
+
+
+REPORT = """# Faults
+
+What `make torture` last found: runs of {steps} steps that save every {saved} and
+evaluate every {evaluated}, each disturbed in one way at random moments (a killed one
+again and again, up to its end), and then compared with an undisturbed one: every bit
+of parameters and moments, every line of the log but for what the clock says. A save
+goes on while the next steps are taken, so that a kill can cost two intervals between
+saves, {most} steps here.
+
+{table}
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("runs/torture"))
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
-    few = max(1, options.kills // 20)
-    with tempfile.TemporaryDirectory(prefix="albert_jax_torture_") as folder:
-        torture = Torture(Path(folder), options.seed)
-        faults: list[Fault] = []
-        for found in (
-            lambda: damages(torture),
-            lambda: full_disk(torture),
-            lambda: [terminations(torture, few)],
-            lambda: one_of_two(torture, few),
-            lambda: [preparation(torture, max(1, options.kills // 5))],
-            lambda: kills(torture, options.kills),
-        ):
-            faults += (new := found())
-            print(*[fault.row() for fault in new], sep="\n", flush=True)
-    table = "\n".join(
-        [
-            "| fault | times | what happened | steps lost, at most | on average |",
-            "|---|---|---|---|---|",
-            *[fault.row() for fault in faults],
-        ]
-    )
-    print(table)
+    folder = options.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    torture = Torture(folder, options.seed)
+    damages(torture)
+    full_disk(torture)
+    terminations(torture, max(1, options.kills // 20))
+    preparation(torture, max(1, options.kills // 5))
+    kills(torture, options.kills)
+    pairs(torture, max(1, options.kills // 50))
+    found = table(torture)
+    print(found)
     if options.report:
         options.report.write_text(
-            f"# Faults\n\nRuns of {STEPS} steps that save every {SAVED} and evaluate "
-            f"every {EVALUATED}, as `make torture` last found them here.\n\n{table}\n"
+            REPORT.format(
+                steps=STEPS,
+                saved=SAVED,
+                evaluated=EVALUATED,
+                most=MOST_LOST,
+                table=found,
+            )
         )
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

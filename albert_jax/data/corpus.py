@@ -8,8 +8,9 @@ import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from albert_jax.config import CorpusConfig, UserError, nearest
 from albert_jax.data.files import ALLOWED, TextFile, kind
@@ -53,8 +54,10 @@ class Source(Protocol):
         """(document, bytes on disk read so far), in order."""
 
 
-def sources(config: CorpusConfig) -> list[Source]:
+def sources(config: CorpusConfig, beam: Any = None) -> list[Source]:
     """What the corpus consists of: files of folders in sorted order, data sets.
+
+    ``beam``: options of the pipeline by which TFDS prepares some data sets.
 
     Raises:
       UserError: a source is missing, empty of text files, of a kind that cannot be
@@ -63,13 +66,13 @@ def sources(config: CorpusConfig) -> list[Source]:
     found: list[Source] = []
     for name in config.sources:
         try:
-            found += _named(name, config)
+            found += _named(name, config, beam)
         except OSError as error:
             raise UserError(f"{name!r} cannot be read: {error.strerror}") from error
     return found
 
 
-def _named(name: str, config: CorpusConfig) -> Sequence[Source]:
+def _named(name: str, config: CorpusConfig, beam: Any) -> Sequence[Source]:
     if name == EMBEDDED:
         return _embedded(config)
     if name.startswith(TFDS):
@@ -80,36 +83,45 @@ def _named(name: str, config: CorpusConfig) -> Sequence[Source]:
                 f"{name!r} needs {error.name}: pip install albert_jax[tfds]"
             ) from error
 
-        return [TfdsSource(name.removeprefix(TFDS), config)]
+        return [TfdsSource(name.removeprefix(TFDS), config, beam)]
     path = Path(name)
     return _folder(path, config) if path.is_dir() else [_file(path, config)]
 
 
 def documents(
-    config: CorpusConfig, of: Sequence[Source] | None = None
+    config: CorpusConfig,
+    of: Sequence[Source] | None = None,
+    begin: tuple[int, int] = (0, 0),
 ) -> Iterator[Document]:
     """The corpus as a stream, in a fixed order; memory is one document's.
 
     A document longer than ``shard_megabytes`` goes on as a new one. ``of`` spares
-    looking for the sources again.
+    looking for the sources again; ``begin`` is the (source, document in it) to begin
+    with.
 
     Raises:
       UserError: see ``sources`` and ``TextFile.texts``.
     """
     before = 0
     for index, source in enumerate(sources(config) if of is None else of):
-        for text, position in source.texts():
-            yield Document(text, index, before + position)
+        if index >= begin[0]:
+            skipped = begin[1] if index == begin[0] else 0
+            for text, position in islice(source.texts(), skipped, None):
+                yield Document(text, index, before + position)
         before += source.size
 
 
-def chunks(config: CorpusConfig, of: Sequence[Source] | None = None) -> Iterator[Chunk]:
+def chunks(
+    config: CorpusConfig,
+    of: Sequence[Source] | None = None,
+    begin: tuple[int, int] = (0, 0),
+) -> Iterator[Chunk]:
     """The corpus in chunks of at most ``shard_megabytes`` of UTF-8, which follow from
-    its content alone."""
+    its content alone; those from where a chunk begins are those of the whole."""
     limit = config.shard_megabytes * 10**6
     index = size = position = 0
     held: list[tuple[int, bytes]] = []
-    for document in documents(config, of):
+    for document in documents(config, of, begin):
         data = document.text.encode()
         if held and size + len(data) > limit:
             yield Chunk(index, tuple(held), _digest(held), position)

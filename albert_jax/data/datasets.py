@@ -24,7 +24,8 @@ class TfdsSource:
 
     ``spec`` is NAME, NAME/CONFIG or NAME/CONFIG:VERSION as in ``tfds.load``; a NAME
     with dots, ``package.module.my_set``, is imported first. A data set that is not
-    prepared yet is downloaded and prepared, as array_record.
+    prepared yet is downloaded and prepared, as array_record; where TFDS does that by
+    Apache Beam, as it does Wikipedia, by a pipeline with the options ``beam``.
 
     Raises:
       UserError: TFDS does not know or cannot prepare it, or it has no train split or
@@ -33,7 +34,7 @@ class TfdsSource:
 
     modified = 0
 
-    def __init__(self, spec: str, config: CorpusConfig) -> None:
+    def __init__(self, spec: str, config: CorpusConfig, beam: Any = None) -> None:
         self.name = f"tfds:{spec}"
         self._field = config.text_field
         self._builder = _found(spec)
@@ -43,7 +44,7 @@ class TfdsSource:
                 f"{self.name} has no field {self._field!r}; set text_field to one of "
                 + ", ".join(features)
             )
-        _prepare(self._builder, self.name, _SPLIT)
+        _prepare(self._builder, self.name, _SPLIT, beam)
         split = self._builder.info.splits[_SPLIT]
         self.size = int(split.num_bytes)
         self._examples = int(split.num_examples)
@@ -129,9 +130,12 @@ def _built(known: str, spec: str) -> tfds.core.DatasetBuilder:
         raise UserError(f"tfds:{spec}: {_first_line(error)}") from error
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, name: str, split: str) -> None:
+def _prepare(
+    builder: tfds.core.DatasetBuilder, name: str, split: str, beam: Any = None
+) -> None:
+    how = tfds.download.DownloadConfig(beam_options=beam)
     try:
-        builder.download_and_prepare()
+        builder.download_and_prepare(download_config=how)
         splits = list(builder.info.splits)
         if split in splits:
             builder.as_data_source(split=split)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.config import CorpusConfig, UserError
+from albert_jax.data.beam import pipeline_options, write_by_beam
 from albert_jax.data.corpus import Chunk, Source, chunks, fingerprint, listing, sources
 from albert_jax.data.index import write_index
 from albert_jax.data.manifest import (
@@ -55,6 +56,7 @@ def prepare(
     vocab_size: int,
     *,
     processes: int | None = None,
+    beam: str | None = None,
     report: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -67,6 +69,8 @@ def prepare(
       vocab_size: pieces in the vocabulary, as the model has them.
       processes: workers, by default as many as cores; 1 starts none. They are
         spawned, so a script calls this under ``if __name__ == "__main__"``.
+      beam: options of an Apache Beam pipeline, which writes the shards (and prepares
+        data sets that TFDS makes by one) in place of workers; see ``data/beam.py``.
       report: hears what is going on, a line at a time.
       progress: hears (bytes read, bytes in all, documents, tokens) now and then.
 
@@ -80,13 +84,15 @@ def prepare(
     if processes is not None and processes < 1:
         raise UserError(f"processes is {processes}, but it must be 1 or more")
     check_language(config.language)
+    options = None if beam is None else pipeline_options(beam)
     folder = Path(config.prepared)
     run = _Run(
         config=config,
         settings=settings_of(config, vocab_size),
-        sources=sources(config),
+        sources=sources(config, options),
         folder=folder,
         processes=processes or len(os.sched_getaffinity(0)),
+        beam=options,
         report=report,
         progress=progress or (lambda *_: None),
     )
@@ -112,6 +118,7 @@ class _Run:
     sources: Sequence[Source]
     folder: Path
     processes: int
+    beam: Any
     report: Callable[[str], None]
     progress: Progress
 
@@ -218,7 +225,11 @@ def _shards(
     shards: dict[int, dict[str, Any]] = {}
     peaks: dict[int, int] = {}
     kept = documents = tokens = furthest = 0
-    with closing(write_shards(writer, stream, run.processes)) as written:
+    if run.beam is None:
+        written = write_shards(writer, stream, run.processes)
+    else:
+        written = write_by_beam(writer, stream, run.config, run.beam)
+    with closing(written):
         for done in written:
             shards[done.index] = done.totals
             kept += done.process == 0

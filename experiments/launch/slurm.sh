@@ -7,8 +7,8 @@
 # Before: the clone, its .venv (`pip install -e '.[cuda,tfds]'`), prepared/ and runs/ on
 # a file system that all nodes share. Two minutes before the time is up, and when the
 # job is preempted, every task gets a SIGTERM: all save after the same step and end with
-# 143, and the job queues again. So it does when a node fails, from its last checkpoint.
-# Not run yet.
+# 143, and the job queues again. So it does when a task is killed or a node fails, from
+# its last checkpoint. Run with SLURM 22.05, two tasks on one node, no GPU: `make slurm`.
 #SBATCH --job-name=albert
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
@@ -19,7 +19,8 @@
 #SBATCH --open-mode=append
 srun --kill-on-bad-exit=1 .venv/bin/albert-jax pretrain "$@"
 code=$?
-if [ $code = 143 ]; then
+if [ $code -gt 128 ]; then # By a signal.
+    echo "ended with $code; queueing again" >&2
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit $code
