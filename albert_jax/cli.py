@@ -20,7 +20,6 @@ line; 130 interrupted, 143 terminated, both after saving.
 import contextlib
 import io
 import json
-import math
 import os
 import re
 import signal
@@ -66,10 +65,12 @@ class _Inspect:
     figure: Path | None = None
     """Also draw which layers share what, as PNG or SVG."""
     device: str | None = None
-    """Also compile a step for the mesh, and tell whether it fits on devices of this
+    """Also compile a step for the mesh, and estimate whether it fits on devices of this
     kind (a100, h100, h200, v4, v5e, v5p, v6e) and how long the run would take."""
     mfu: float = 0.4
     """The share of the device's FLOP/s that training is assumed to use."""
+    price: float | None = None
+    """Of one device for an hour, in any currency: also tell what the run would cost."""
 
 
 @dataclass(frozen=True)
@@ -202,92 +203,20 @@ def _list(arguments: Sequence[str]) -> None:
 
 def _inspect(arguments: Sequence[str]) -> None:
     options = _parse_experiment(_Inspect, arguments, "inspect")
-    from albert_jax.model.costs import (
-        RowShape,
-        forward_flops,
-        parameter_table,
-        training_flops,
+    from albert_jax.inspection import describe, inspect
+
+    document = inspect(
+        options.experiment, options.device, mfu=options.mfu, price=options.price
     )
-    from albert_jax.train.footprint import footprint
-
-    if options.device:
-        from albert_jax.train.accelerators import accelerator
-        from albert_jax.train.footprint import simulate_devices
-
-        accelerator(options.device)  # A wrong name comes to light at once.
-        simulate_devices(options.experiment.mesh)
-    experiment = options.experiment
-    data = experiment.data
-    parameters = parameter_table(experiment.model)
-    row = RowShape(data.sequence_length, data.predictions, data.pairs)
-    flops = forward_flops(experiment.model, row)
-    forward = sum(flops.values()) * data.batch_size
-    training = training_flops(experiment.model, row) * data.batch_size
-    document = {
-        "name": experiment.name,
-        "parameters": parameters | {"total": sum(parameters.values())},
-        "forward_flops_per_row": flops,
-        "flops_per_step": {"forward": forward, "forward and backward": training},
-        "batch": {
-            "rows": data.batch_size,
-            "tokens per row": data.sequence_length,
-            "predictions per row": data.predictions,
-            "pairs per row": data.pairs,
-            "tokens": data.batch_size * data.sequence_length,
-        },
-        "steps": experiment.steps,
-    } | footprint(experiment)
-    if options.device:
-        document["estimate"] = _estimate(options, document)
     if options.figure:
         from albert_jax.figures import draw_sharing
 
-        draw_sharing(experiment.model, options.figure)
+        draw_sharing(options.experiment.model, options.figure)
     if options.json:
         print(json.dumps(document, indent=1))
         return
-    print(f"{experiment.name}: {experiment.steps:,} steps\n")
-    _table("parameters", document["parameters"])
-    _table("forward FLOPs per row", flops)
-    _table("FLOPs per step", document["flops_per_step"])
-    _table("batch", document["batch"])
-    _table("mesh", document["mesh"])
-    _table("bytes per device, without activations", document["bytes_per_device"])
-    for name, why in document["kept_whole"].items():
-        print(f"kept whole on every device: {name} ({why})")
-    if options.device:
-        estimate = document["estimate"]
-        fits = "fits" if estimate["fits"] else "does not fit"
-        _table("bytes per device, compiled for a CPU", estimate["bytes_per_device"])
-        print(
-            f"Estimated, not measured: it {fits} on {options.device} "
-            f"({estimate['share_of_memory']:.0%} of its memory); at {options.mfu:.0%} "
-            f"MFU {estimate['tokens_per_second']:,.0f} tokens/s, "
-            f"{estimate['hours']:,.1f} hours in all"
-        )
-
-
-def _estimate(options: _Inspect, document: dict[str, Any]) -> dict[str, Any]:
-    """Whether a step fits on the device, and how long the run would take on it."""
-    from albert_jax.train.accelerators import accelerator
-    from albert_jax.train.footprint import step_memory
-
-    device = accelerator(options.device)
-    if not 0 < options.mfu <= 1:
-        raise UserError(f"mfu is {options.mfu}, but it must be above 0 and at most 1")
-    needed = step_memory(options.experiment)
-    share = needed["total"] / device.memory
-    rate = math.prod(document["mesh"].values()) * device.flops * options.mfu
-    seconds = document["flops_per_step"]["forward and backward"] / rate
-    return {
-        "device": options.device,
-        "bytes_per_device": needed,
-        "share_of_memory": share,
-        "fits": share < 0.9,  # the rest is the runtime's
-        "mfu": options.mfu,
-        "tokens_per_second": document["batch"]["tokens"] / seconds,
-        "hours": document["steps"] * seconds / 3600,
-    }
+    for line in describe(document):
+        print(line)
 
 
 def _prepare(arguments: Sequence[str]) -> None:
@@ -631,13 +560,6 @@ def _console() -> "Console":
 def _say(console: "Console | None", line: str) -> None:
     if console:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _table(title: str, rows: dict[str, int]) -> None:
-    print(title)
-    for name, value in rows.items():
-        print(f"  {name:28} {value:>24,}")
-    print()
 
 
 def _shown(predictions: Sequence[Any]) -> str:

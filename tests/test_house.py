@@ -31,6 +31,7 @@ HEIGHTS = {
     "train": 3,
     "interop": 4,
     "figures": 5,
+    "inspection": 5,
     "programs": 5,
     "finetuning": 5,
     "study": 6,

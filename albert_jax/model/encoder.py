@@ -103,7 +103,8 @@ class Encoder(nn.Module):
         def apply(encoder: Encoder, hidden: Array, bias: Array) -> tuple[Array, PyTree]:
             kept = []
             for a, f in layer:
-                before = hidden
+                # Rows stay where they are; it is the weights that a mesh sends around.
+                before = nn.with_logical_constraint(hidden, ("batch", None, None))
                 middle, attention = encoder.attention[a](before, bias, deterministic)
                 hidden = encoder.ffn[f](middle, deterministic)
                 kept.append(probe(before, hidden, attention) if probe else None)

@@ -151,8 +151,13 @@ class Embeddings(nn.Module):
         position_ids: Int[Array, "b t"],
         deterministic: bool,
     ) -> Float[Array, "b t e"]:
+        # Whole in E on every device, or a mesh that divides E would look up parts of
+        # rows that belong to other devices, and exchange them.
+        words = nn.with_logical_constraint(
+            self.word_embeddings.embedding, ("vocabulary", None)
+        )
         total = (
-            self.word_embeddings(input_ids)
+            jnp.take(words, input_ids, axis=0)
             + self.token_type_embeddings(token_type_ids)
             + self.position_embeddings(position_ids)
         )

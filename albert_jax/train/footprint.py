@@ -1,85 +1,135 @@
-"""What training asks of a device's memory, on any mesh and before there is one."""
+"""What a training step asks of a device's memory, on any mesh and before there is one.
+
+By formula, so that it says what takes the memory. The terms are the arrays that XLA
+keeps in a step compiled for a CPU, counted in its buffers; compilers of accelerators
+fuse more of the attention, and need less of what is called ``attention`` here.
+"""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import AbstractMesh
 from jaxtyping import PyTree
 
 from albert_jax.config import DataConfig, MeshConfig, PretrainingExperiment
 from albert_jax.train.pretrain import compile_programs
-from albert_jax.train.sharding import (
-    BATCH,
-    check_division,
-    kept_whole,
-    make_mesh,
-    mesh_sizes,
-)
+from albert_jax.train.sharding import check_division, kept_whole, mesh_sizes
+
+_FLOAT32 = 4
 
 
 def footprint(experiment: PretrainingExperiment) -> dict[str, Any]:
-    """The mesh, the bytes that each of its devices holds from step to step, and what is
-    kept whole because its axis does not divide it. Allocates nothing.
-
-    An axis of size -1 counts as 1: the fewest devices that the mesh could have.
+    """The mesh, the bytes that each of its devices needs at most, by what needs them,
+    and what is kept whole because its axis does not divide it. Allocates nothing.
 
     Raises:
       UserError: the mesh divides the heads or the batches with a rest.
     """
-    sizes = _fewest(experiment.mesh)
+    sizes = fewest_devices(experiment.mesh)
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
     check_division(mesh, experiment)
     state = compile_programs(experiment, mesh).shapes
-    parameters = _bytes(state.params)
+    activations = Activations.of(experiment, sizes)
     return {
         "mesh": sizes,
-        "bytes_per_device": {
-            "parameters": parameters,
-            "moments": _bytes(state.opt_state),
-            "gradients": parameters,
-        },
+        "bytes_per_device": device_bytes(
+            _bytes(state.params), _bytes(state.opt_state), activations
+        ),
         "kept_whole": kept_whole(mesh, state.params),
     }
 
 
-def simulate_devices(config: MeshConfig) -> None:
-    """Makes the CPU look like the devices of a mesh; comes before JAX touches any.
+def device_bytes(
+    parameters: int, moments: int, activations: "Activations"
+) -> dict[str, int]:
+    """What a step holds on one device at its worst moment, by what holds it."""
+    # Once activations are gone, the update of all parameters takes their place.
+    at_work = max(activations.at_work, parameters - activations.kept)
+    held = {
+        "parameters": parameters,
+        "moments": moments,
+        "gradients": parameters,
+        "kept activations": activations.kept,
+        "activations at work": at_work,
+    }
+    return held | {"total": sum(held.values())}
 
-    Raises:
-      RuntimeError: it has.
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of a step on one device beside its state and its gradients, by formula.
+
+    b rows of t tokens are on the device at once: its part of the batch, of
+    ``accumulation`` parts one. Heads, the feed-forward width f and the vocabulary are
+    its part, if the axis "tensor" divides them.
     """
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", math.prod(_fewest(config).values()))
 
+    kept: int
+    """What the forward pass of all layers leaves for the backward pass."""
+    attention: int
+    """Scores [b, n, t, t] in float32 while a layer's attention is differentiated:
+    scores, probabilities and the gradients of both; with dropout also what it draws."""
+    feed_forward: int
+    """Arrays [b, t, f] while a layer's feed-forward is: tanh, activation, gradient."""
+    hidden: int
+    """Arrays [b, t, h] meanwhile: what was kept of this layer, query, key, value and
+    context, and the gradients of all of these."""
+    again: int
+    """What ``remat`` "layer" did not keep of this layer, computed a second time."""
+    weights: int
+    """Gradients that one use of the feed-forward adds to the sum; weights in the type
+    that is computed in; and what a mesh gathers over its axis "fsdp"."""
+    logits: int
+    """Logits of the predicted tokens and their gradient, [b, p, V] in float32."""
 
-def step_memory(experiment: PretrainingExperiment) -> dict[str, int]:
-    """Bytes of a training step on each device, from XLA's analysis of the program.
+    @property
+    def at_work(self) -> int:
+        """Beside what is kept, at the worst moment."""
+        layer = max(self.attention, self.feed_forward) + self.hidden + self.again
+        return max(layer + self.weights, self.logits)
 
-    Compiled for the devices there are (see ``simulate_devices``), without allocating
-    any array. What an accelerator's own compiler makes of it may need more or less.
+    @classmethod
+    def of(
+        cls, experiment: PretrainingExperiment, mesh: Mapping[str, int]
+    ) -> "Activations":
+        """Those of an experiment on a mesh with axes of these sizes."""
+        c, data = experiment.model, experiment.data
+        rows = data.batch_size // (mesh["data"] * mesh["fsdp"])
+        rows //= experiment.accumulation
+        tensor, width = mesh["tensor"], jnp.dtype(c.dtype).itemsize
+        tokens, e = rows * data.sequence_length, c.embedding_size
+        h, f, v = c.hidden_size, c.intermediate_size, c.vocab_size
+        hidden = tokens * h * width
+        heads = hidden // tensor
+        wide = tokens * f * width // tensor
+        scores = rows * c.num_attention_heads * data.sequence_length**2
+        scores = scores * _FLOAT32 // tensor
 
-    Raises:
-      UserError: see ``footprint``; or the devices do not make the mesh.
-    """
-    mesh = make_mesh(MeshConfig(**footprint(experiment)["mesh"]))
-    programs = compile_programs(experiment, mesh)
-    batch = batch_shapes(experiment.data)
-    placed = {
-        name: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, BATCH)
+        # Of one block. Its input; query, key, value, context and the wide layer before
+        # its activation; both normalised sums, and a float32 a token for each.
+        products = 4 * heads + wide + 2 * hidden + 2 * tokens * _FLOAT32
+        kept = {
+            "nothing": 5 * hidden + 3 * heads + 6 * wide + 2 * scores,
+            "matmuls": hidden + products,
+            "layer": hidden / c.inner_group_num,
+        }[c.remat]
+        dropped = c.attention_probs_dropout_prob > 0
+        layer = (4 * h * h + 2 * h * f) // tensor
+        cast = layer * width if width < _FLOAT32 else 0
+        gathered = (layer * width + 2 * v * e * _FLOAT32) if mesh["fsdp"] > 1 else 0
+        return cls(
+            kept=int(c.num_hidden_layers * c.inner_group_num * kept),
+            attention=(7 if dropped else 4) * scores,
+            feed_forward=3 * wide,
+            hidden=7 * hidden + 7 * heads,
+            again=c.inner_group_num * products if c.remat == "layer" else 0,
+            weights=2 * h * f * _FLOAT32 // tensor + cast + gathered // tensor,
+            logits=2 * rows * data.predictions * v * _FLOAT32 // tensor,
         )
-        for name, leaf in batch.items()
-    }
-    with jax.set_mesh(mesh):
-        step = programs.step.lower(programs.shapes, placed).compile()
-    found = step.memory_analysis()
-    return {
-        "state and batch": found.argument_size_in_bytes,
-        "gradients and activations": found.temp_size_in_bytes,
-        "total": found.argument_size_in_bytes + found.temp_size_in_bytes,
-    }
 
 
 def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
@@ -98,8 +148,8 @@ def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
     return kinds
 
 
-def _fewest(config: MeshConfig) -> dict[str, int]:
-    """The sizes of the axes on the fewest devices that they fit."""
+def fewest_devices(config: MeshConfig) -> dict[str, int]:
+    """Axis -> size, on the fewest devices that the mesh fits: -1 counts as 1."""
     given = (config.data, config.fsdp, config.tensor)
     return mesh_sizes(config, math.prod(max(size, 1) for size in given))
 

@@ -172,3 +172,18 @@ def make_optimizer(
     if config.name == "adamw":
         return adamw(learning_rate, **settings)
     return lamb(learning_rate, **settings, adapt_all=config.adapt_all)
+
+
+def update_flops(config: OptimizerConfig, parameters: int) -> int:
+    """Floating-point operations of a step's update, of so many parameters.
+
+    The few that LayerNorm and biases do without are counted too; roots are not.
+    """
+    clipped = 2 + 1  # the norm, the factor
+    moments = 3 + 4  # each a weighted sum; the second squares
+    corrected = 2 if config.bias_correction else 0
+    direction = 2 + 2  # epsilon and quotient; decay
+    adapted = 2 + 2 + 1 if config.name == "lamb" else 0  # two norms, the ratio
+    applied = 1 + 1  # the rate, the sum
+    each = clipped + moments + corrected + direction + adapted + applied
+    return each * parameters

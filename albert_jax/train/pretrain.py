@@ -41,6 +41,7 @@ from albert_jax.train.sharding import (
     everywhere,
     host_part,
     make_mesh,
+    on_mesh,
     place_batch,
     place_whole,
 )
@@ -218,7 +219,8 @@ class Programs:
 def compile_programs(
     experiment: PretrainingExperiment, mesh: Mesh | AbstractMesh
 ) -> Programs:
-    """The programs of a run on a mesh; XLA compiles each when it is first called."""
+    """The programs of a run on a mesh; XLA compiles each when it is first called, which
+    must be under ``jax.set_mesh(mesh)``."""
     model = AlbertForPreTraining(experiment.model)
     schedule = linear_schedule(
         experiment.optimizer.learning_rate,
@@ -229,14 +231,15 @@ def compile_programs(
     init = partial(init_state, model=model, optimizer=optimizer)
     shapes = abstract(mesh, init, jax.random.key(0))
     placement = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+    step, evaluate = (on_mesh(mesh, program) for program in (train_step, eval_step))
     return Programs(
         init=jax.jit(init, out_shardings=placement),
         step=jax.jit(
-            partial(train_step, model, optimizer, accumulation=experiment.accumulation),
+            partial(step, model, optimizer, accumulation=experiment.accumulation),
             donate_argnums=0,
             out_shardings=(placement, everywhere(mesh)),
         ),
-        evaluate=jax.jit(partial(eval_step, model), out_shardings=everywhere(mesh)),
+        evaluate=jax.jit(partial(evaluate, model), out_shardings=everywhere(mesh)),
         shapes=shapes,
         schedule=schedule,
     )

@@ -7,30 +7,42 @@ whole arrays, and the compiler inserts the communication that their placement as
 import math
 import re
 from collections.abc import Callable
+from functools import wraps
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from albert_jax.config import MeshConfig, PretrainingExperiment, UserError
 
-# A path in the parameter tree (and in the moments', which mirror it) -> mesh axes of
-# its dimensions. The first match counts. "tensor" splits heads, the feed-forward width
-# and the vocabulary; "fsdp" splits what is left of every matrix.
-RULES: tuple[tuple[str, PartitionSpec], ...] = (
-    (r"word_embeddings/embedding$", PartitionSpec("tensor", "fsdp")),
-    (r"(query|key|value|intermediate)/kernel$", PartitionSpec("fsdp", "tensor")),
-    (r"(query|key|value|intermediate)/bias$", PartitionSpec("tensor")),
-    (r"attention_\d+/dense/kernel$", PartitionSpec("tensor", "fsdp")),
-    (r"ffn_\d+/output/kernel$", PartitionSpec("tensor", "fsdp")),
-    (r"(mapping_in|pooler|predictions/dense)/kernel$", PartitionSpec("fsdp")),
-    (r"predictions/bias$", PartitionSpec("tensor")),
-    (r"", PartitionSpec()),
+# What an axis of an array counts -> the axes of the mesh that divide it. The rest of a
+# matrix is what "tensor" does not divide.
+RULES: tuple[tuple[str, str | tuple[str, ...]], ...] = (
+    ("batch", ("data", "fsdp")),
+    ("heads", "tensor"),
+    ("wide", "tensor"),
+    ("vocabulary", "tensor"),
+    ("rest", "fsdp"),
 )
 
-# Rows of a batch are divided among data and fsdp alike.
-BATCH = PartitionSpec(("data", "fsdp"))
+# A path in the parameter tree (and in the moments', which mirror it) -> what its axes
+# count. The first match is taken.
+PARAMETERS: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"word_embeddings/embedding$", ("vocabulary", "rest")),
+    (r"(query|key|value)/kernel$", ("rest", "heads")),
+    (r"(query|key|value)/bias$", ("heads",)),
+    (r"attention_\d+/dense/kernel$", ("heads", "rest")),
+    (r"intermediate/kernel$", ("rest", "wide")),
+    (r"intermediate/bias$", ("wide",)),
+    (r"ffn_\d+/output/kernel$", ("wide", "rest")),
+    (r"(mapping_in|pooler|predictions/dense)/kernel$", ("rest", None)),
+    (r"predictions/bias$", ("vocabulary",)),
+    (r"", ()),
+)
+
+BATCH = nn.logical_to_mesh_axes(("batch",), RULES)
 
 
 def mesh_sizes(config: MeshConfig, devices: int) -> dict[str, int]:
@@ -96,7 +108,7 @@ def check_batch(
 
 
 def shardings(mesh: Mesh | AbstractMesh, shapes: PyTree) -> PyTree:
-    """A sharding for every array of a state or parameter tree, by ``RULES``.
+    """A sharding for every array of a state or parameter tree, by ``PARAMETERS``.
 
     A dimension that its axis does not divide is kept whole on every device.
     """
@@ -126,7 +138,8 @@ def _ruled(
     mesh: Mesh | AbstractMesh, path: tuple, leaf: jax.ShapeDtypeStruct
 ) -> list[tuple[str | None, int, bool]]:
     """For dimensions that have a rule: their axis, their size, and whether it fits."""
-    rule = next(spec for pattern, spec in RULES if re.search(pattern, _name(path)))
+    counted = next(axes for known, axes in PARAMETERS if re.search(known, _name(path)))
+    rule = nn.logical_to_mesh_axes(counted, RULES)
     return [
         (axis, size, axis is not None and size % mesh.shape[axis] == 0)
         for axis, size in zip(rule, leaf.shape, strict=False)
@@ -135,6 +148,23 @@ def _ruled(
 
 def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def on_mesh(mesh: Mesh | AbstractMesh, program: Callable[..., PyTree]) -> Callable:
+    """The program with what it computes placed by ``RULES``, where the model names axes
+    (``nn.with_logical_constraint``); on one device, the program itself.
+
+    To be traced under ``jax.set_mesh(mesh)``.
+    """
+    if mesh.size == 1:
+        return program
+
+    @wraps(program)
+    def placed(*args: PyTree, **options: PyTree) -> PyTree:
+        with nn.logical_axis_rules(RULES):
+            return program(*args, **options)
+
+    return placed
 
 
 def abstract(
