@@ -30,6 +30,7 @@ from albert_jax.finetuning.step import (
 )
 from albert_jax.identity import identity, to_dict
 from albert_jax.model.losses import Sums
+from albert_jax.model.table import options_of
 from albert_jax.tasks.batches import TrainingBatches, Unit, units_of
 from albert_jax.tasks.examples import Example
 from albert_jax.tasks.features import features_of, refuse_too_long
@@ -293,7 +294,7 @@ def _facts(start: Start) -> dict[str, Any]:
     return {
         "model": {
             "head": type(start.model).__name__,
-            "options": start.options,
+            "options": options_of(start.model),
             "config": to_dict(start.model.config),
         },
         "tokenizer": {"file": vocabulary_file(tokenizer)} | asdict(tokenizer.rules),

@@ -20,16 +20,8 @@ from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
 from albert_jax.model.albert import abstract_params
-from albert_jax.model.classification import (
-    AlbertForMultipleChoice,
-    AlbertForSequenceClassification,
-    AlbertForTokenClassification,
-)
 from albert_jax.model.heads import AlbertForPreTraining
-from albert_jax.model.question_answering import (
-    AlbertForQuestionAnswering,
-    AlbertForQuestionAnsweringWithBeam,
-)
+from albert_jax.model.table import make_head
 from albert_jax.train.processes import first, meet
 
 EXPERIMENT = "experiment.json"
@@ -189,26 +181,13 @@ def load_run(
     return model, {"params": params}, tokenizer
 
 
-_HEADS = {
-    head.__name__: head
-    for head in (
-        AlbertForPreTraining,
-        AlbertForSequenceClassification,
-        AlbertForTokenClassification,
-        AlbertForMultipleChoice,
-        AlbertForQuestionAnswering,
-        AlbertForQuestionAnsweringWithBeam,
-    )
-}
-
-
 def _model_of(record: dict[str, Any], overrides: dict[str, Any]) -> nn.Module:
     if "model" not in record:
         fields = record["experiment"]["model"] | overrides
         return AlbertForPreTraining(from_dict(AlbertConfig, fields))
     said = record["model"]
     config = from_dict(AlbertConfig, said["config"] | overrides)
-    return _HEADS[said["head"]](config, **said["options"])
+    return make_head(said["head"], config, **said["options"])
 
 
 def _versions() -> dict[str, str]:
