@@ -32,6 +32,10 @@ _PUBLIC = {
     "finetune": "albert_jax.finetuning.finetune",
     "evaluate_run": "albert_jax.finetuning.evaluation",
     "load_run": "albert_jax.train.run",
+    "FillMask": "albert_jax.tasks.fill_mask",
+    "TaskModel": "albert_jax.tasks.task_model",
+    "Embedder": "albert_jax.tasks.embed",
+    "task_of": "albert_jax.interop.task",
     "from_pretrained": "albert_jax.interop.pretrained",
     "save_pretrained": "albert_jax.interop.pretrained",
 }

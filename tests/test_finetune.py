@@ -13,6 +13,9 @@ import small_task
 from albert_jax.finetuning.evaluation import evaluate_run
 from albert_jax.finetuning.finetune import Finetuned, finetune
 from albert_jax.finetuning.step import choose_better
+from albert_jax.interop.pretrained import from_pretrained
+from albert_jax.interop.task import task_of
+from albert_jax.tasks.task_model import TaskModel
 from albert_jax.train.metrics import read_metrics
 from albert_jax.train.run import load_run
 
@@ -67,6 +70,17 @@ def test_a_task_is_learned_and_the_run_explains_itself(whole):
         "predictions/dev-seed-1/predictions.jsonl",
     }
     assert (run / "tokenizer.model").is_file()
+
+
+def test_a_run_at_work_on_ones_own_text(whole):
+    run, experiment, _ = whole
+    said = []
+    loaded = from_pretrained(run, report=said.append)
+    assert said == [f"{run} has seeds 0, 1: these are the weights of 0"]
+    task = task_of(run, loaded.model)
+    assert task == experiment.task
+    classify = TaskModel(*loaded, task)
+    assert [classify(t).label for t in ("river is", "mountain")] == ["yes", "no"]
 
 
 def test_a_run_that_stops_goes_on_as_if_it_had_not(whole, tmp_path):

@@ -14,11 +14,10 @@ from albert_jax.config.tasks import Task
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.finetuning.results import Results
 from albert_jax.identity import from_dict
-from albert_jax.tasks.buckets import Batch, Buckets
-from albert_jax.tasks.evaluation import Prediction, evaluate, predict
+from albert_jax.tasks.evaluation import Prediction, evaluate
 from albert_jax.tasks.examples import Example
-from albert_jax.tasks.features import features_of, refuse_too_long
 from albert_jax.tasks.predictions import write_predictions
+from albert_jax.tasks.predictor import Predictor
 from albert_jax.tasks.reader import read_examples
 from albert_jax.train.run import load_run, read_experiment
 
@@ -46,19 +45,8 @@ class Evaluator:
         examples: Sequence[Example],
     ) -> None:
         self.task, self.examples = task, examples
-        self._rows = features_of(task, examples, tokenizer)
-        self._longest = model.config.max_position_embeddings
-        refuse_too_long(self._rows, self._longest)
-        self._pad_id = tokenizer.pad_id
-
-        def outputs(variables: PyTree, batch: Batch) -> PyTree:
-            inputs = dict(batch)
-            if "answer_mask" in inputs:
-                inputs["p_mask"] = inputs.pop("answer_mask") == 0
-            return model.apply(variables, **inputs)
-
-        # One function for all parameters, so that a shape is compiled once.
-        self._outputs = jax.jit(outputs)
+        self._predictor = Predictor(model, tokenizer, task)
+        self._rows = self._predictor.rows(examples)
 
     @property
     def labelled(self) -> bool:
@@ -67,14 +55,7 @@ class Evaluator:
 
     def predict(self, params: PyTree) -> list[Prediction]:
         """What the model says of each example (``tasks.evaluation.predict``)."""
-        run = Buckets(
-            self._outputs,
-            {"params": params},
-            longest=self._longest,
-            pad_id=self._pad_id,
-        )
-        outputs = run([row.inputs for row in self._rows])
-        return predict(self.task, self.examples, self._rows, outputs)
+        return self._predictor.predict({"params": params}, self.examples, self._rows)
 
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The task's metrics, the deciding one first (``tasks.evaluation.evaluate``).

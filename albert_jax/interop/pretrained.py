@@ -287,7 +287,8 @@ def _write_hugging_face(
     labels: Sequence[str],
 ) -> None:
     options = options_of(model)
-    names = labels or [f"LABEL_{i}" for i in range(options.pop("num_labels", 0))]
+    outputs = options.pop("num_labels", 0)
+    names = labels or [f"LABEL_{i}" for i in range(outputs)]
     config = hugging_face_config(model.config, type(model).__name__, names, **options)
     _write_json(folder / CONFIG, config)
     exported = to_hugging_face(params, model.config, tied=False)

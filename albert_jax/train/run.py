@@ -132,7 +132,8 @@ def load_run(
     Of a fine-tuning run, the weights that its rule chooses.
 
     Args:
-      report: hears of checkpoints that were skipped because they are damaged.
+      report: hears which of several seeds it is, and of checkpoints that were skipped
+        because they are damaged.
       seed: which of a fine-tuning run's; its first by default.
       **overrides: fields of the model's configuration that hold whatever the run says.
 
@@ -148,6 +149,9 @@ def load_run(
     experiment = from_dict(kind, record["experiment"])
     model = _model_of(record, overrides)
     seeds = experiment.all_seeds if tuned else (experiment.seed,)
+    if seed is None and len(seeds) > 1:
+        listed = ", ".join(map(str, seeds))
+        report(f"{folder} has seeds {listed}: these are the weights of {seeds[0]}")
     if seed is not None and seed not in seeds:
         raise UserError(
             f"seed is {seed}, but {folder} has {', '.join(map(str, seeds))}"
