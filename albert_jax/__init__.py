@@ -28,7 +28,7 @@ _PUBLIC = {
     "PretrainingData": "albert_jax.data.pipeline",
     "lamb": "albert_jax.train.optimizer",
     "adamw": "albert_jax.train.optimizer",
-    "pretrain": "albert_jax.train.pretrain",
+    "pretrain": "albert_jax.interop.pretraining",
     "finetune": "albert_jax.finetuning.finetune",
     "evaluate_run": "albert_jax.finetuning.evaluation",
     "load_run": "albert_jax.train.run",

@@ -12,6 +12,7 @@ import small_task
 
 from albert_jax.finetuning.evaluation import evaluate_run
 from albert_jax.finetuning.finetune import Finetuned, finetune
+from albert_jax.finetuning.start import open_start
 from albert_jax.finetuning.step import choose_better
 from albert_jax.interop.pretrained import from_pretrained
 from albert_jax.interop.task import task_of
@@ -81,6 +82,20 @@ def test_a_run_at_work_on_ones_own_text(whole):
     assert task == experiment.task
     classify = TaskModel(*loaded, task)
     assert [classify(t).label for t in ("river is", "mountain")] == ["yes", "no"]
+
+
+def test_a_fine_tuned_model_gives_its_encoder_and_loses_its_head_aloud(whole, tmp_path):
+    """As RTE, STS-B and MRPC start from MNLI (paper, Table 9)."""
+    run, experiment, _ = whole
+    task = replace(experiment.task, kind="regression", labels=(), metrics=())
+    other = replace(experiment, task=task, init=str(run), seeds=1)
+    said = []
+    start = open_start(other, said.append)
+    assert "AlbertModel has no classifier: ignored" in said
+    assert type(start.model).__name__ == "AlbertForSequenceClassification"
+    assert start.model.num_labels == 1
+    same(start.given["albert"], load_run(run, quiet)[1]["params"]["albert"])
+    assert list(start.given) == ["albert"]
 
 
 def test_a_run_that_stops_goes_on_as_if_it_had_not(whole, tmp_path):

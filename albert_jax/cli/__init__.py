@@ -3,7 +3,7 @@
     albert-jax list                                    experiments in ./experiments
     albert-jax inspect   EXPERIMENT [--json]           what it costs; allocates nothing
     albert-jax prepare   EXPERIMENT                    its corpus and vocabulary, once
-    albert-jax pretrain  EXPERIMENT [--workdir DIR]    prepares, trains, resumes
+    albert-jax pretrain  EXPERIMENT [--init SOURCE]    prepares, trains, resumes
     albert-jax finetune  EXPERIMENT --init SOURCE      trains for a task, scores it
     albert-jax evaluate  RUN [--split test] [--json]   scores and predictions again
     albert-jax fill-mask SOURCE ["Text." ... | -]      answers for every [MASK] in it
@@ -305,24 +305,27 @@ def _leave(error: Exception) -> NoReturn:
 
 
 def _pretrain_joined(options: _Pretrain) -> int:
+    from albert_jax.interop.pretraining import check_init, pretrain
     from albert_jax.train import processes
+    from albert_jax.train.run import CHECKPOINTS
     from albert_jax.train.sharding import check_division, make_mesh
 
     experiment = options.experiment
     workdir = options.workdir or Path("runs") / experiment.name
-    # Mistakes in the mesh come to light before hours of preparation.
+    # Mistakes in the mesh and in init come to light before hours of preparation.
     check_division(make_mesh(experiment.mesh), experiment)
+    if experiment.init is not None and not (workdir / CHECKPOINTS).exists():
+        check_init(experiment)
     console = None
     if processes.first():
         console = _console()
         _run_prepare(experiment, options.processes, console)
     processes.meet("the corpus is prepared")
-    from albert_jax.train.pretrain import pretrain
-
     with _signals(together=not processes.alone()) as stopping:
         metrics = pretrain(
             experiment,
             workdir,
+            report=note,
             accept_changes=options.accept_changes,
             console=console,
             stopping=stopping,

@@ -407,6 +407,10 @@ class PretrainingExperiment:
 
     name: str
     model: AlbertConfig = field(default_factory=AlbertConfig)
+    init: str | None = None
+    """What to go on from, with fresh moments: a run, a folder with Hugging Face's or
+    the official code's files, or a name on the hub. ``model`` and the corpus's
+    vocabulary must be its own, but for dropout and how things are computed."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
