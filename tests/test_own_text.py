@@ -88,7 +88,10 @@ def test_words_choices_and_answers(tokenizer):
 
 def test_what_does_not_fit(tokenizer):
     say = task_model("pair", tokenizer)
-    with pytest.raises(UserError, match="has 1 texts, but mine needs 2: text, second"):
+    with pytest.raises(
+        UserError,
+        match=r"mine: there must be 2 texts \(text, second; .* but there are 1",
+    ):
         say(RIVER)
     model, variables = made("AlbertForTokenClassification")
     with pytest.raises(UserError, match="AlbertForTokenClassification does not do"):
@@ -223,7 +226,7 @@ MISTAKES = {
     "a question alone": (["answer", "ask"], "there is no text"),
     "no questions": (["answer", "sort", "a\tb"], "answers no questions"),
     "questions": (["classify", "ask", "a\tb"], "answers questions: albert-jax answer"),
-    "no tab": (["answer", "ask", "What?"], "needs 2: question, context"),
+    "no tab": (["answer", "ask", "What?"], "must be 2 texts (question, context;"),
     "no file": (["classify", "sort", "--file", "x.csv"], "x.csv cannot be read"),
     "no column": (["classify", "sort", "--file", "t.csv"], "has no 'text', only 'te'"),
 }

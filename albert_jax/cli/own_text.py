@@ -142,7 +142,7 @@ def answer(arguments: Sequence[str]) -> None:
     if model.task.kind != "span":
         raise UserError(f"{options.source} answers no questions: albert-jax classify")
 
-    examples = _examples(options, model.task) if _asks(options) else iter(())
+    examples = _examples(options, model.task)
     if options.question is not None:
         from albert_jax.tasks.own_text import example_of
 
@@ -191,12 +191,8 @@ def _task_model(source: str, pairs: bool = False) -> Any:
     return TaskModel(*loaded, task_of(source, loaded[0], pairs=pairs))
 
 
-def _asks(options: Any) -> bool:
-    return bool(options.text or options.file)
-
-
 def _refuse_nothing(options: Any) -> None:
-    if not _asks(options):
+    if not (options.text or options.file):
         raise UserError("there is no text: give some, or - for standard input, or file")
 
 
@@ -281,6 +277,8 @@ def _in_words(found: dict[str, Any]) -> str:
 
 
 def _write_vectors(path: Path, parts: list[dict[str, np.ndarray]]) -> None:
+    if not parts:
+        raise UserError("standard input is empty, so there are no vectors to write")
     from albert_jax.data.shards import replacing
 
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 from flax import linen as nn
 from jaxtyping import PyTree
 
@@ -12,6 +13,7 @@ from albert_jax.config.tasks import Task
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.interop.pretrained import Pretrained, from_pretrained
 from albert_jax.model.albert import abstract_params
+from albert_jax.model.frozen import frozen_leaves
 from albert_jax.model.table import make_head, options_of
 
 
@@ -67,7 +69,19 @@ def open_start(
         # Heads that read every position have no pooler.
         known = abstract_params(model)["albert"]
         given = {"albert": {name: params[name] for name in known}}
+    if experiment.frozen:
+        report(_frozen_share(experiment, model))
     return Start(model, given, source.tokenizer)
+
+
+def _frozen_share(experiment: FinetuningExperiment, model: nn.Module) -> str:
+    """How much is frozen; shared weights make it more than it may seem."""
+    params = abstract_params(model)
+    frozen = frozen_leaves(model.config, experiment.frozen)(params)
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    pairs = zip(sizes, jax.tree.leaves(frozen), strict=True)
+    some = sum(size for size, stays in pairs if stays)
+    return f"frozen: {some:,} of {sum(sizes):,} parameters"
 
 
 def _refuse_other_head(

@@ -34,8 +34,8 @@ def example_of(parts: Sequence[str], task: Task, where: str, id_: str) -> Exampl
     columns = columns_of(task)
     if len(parts) != len(columns):
         raise UserError(
-            f"{where} has {len(parts)} texts, but {task.name} needs {len(columns)}: "
-            f"{', '.join(columns)} (in a line, between tabs)"
+            f"{where}: there must be {len(columns)} texts ({', '.join(columns)}; in a "
+            f"line, tabs between them), but there are {len(parts)}"
         )
     row = {"id": id_} | dict(zip(columns, parts, strict=True))
     (example,) = _examples([(where, row)], _of_tables(task), Split(id="id"))

@@ -66,7 +66,7 @@ class TaskModel:
         Raises:
           UserError: the task takes another number of texts.
         """
-        return self.predict([example_of(texts, self.task, "this", "0")])[0]
+        return self.predict([example_of(texts, self.task, self.task.name, "0")])[0]
 
     def predict(self, examples: Sequence[Example]) -> list[Said]:
         """Of every example; ``tasks.own_text`` reads them from lines and files.
