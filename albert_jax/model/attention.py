@@ -1,7 +1,9 @@
 """Multi-head self-attention: who sees whom, and what is made of it.
 
-Axes: b rows, t positions, s key positions, n heads, d head width, h = H.
+Axes: b rows, t positions, s key positions, n heads, d head width, h = H, w = 3 H.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,86 @@ def attention_bias(
     return jnp.where(seen, 0.0, MASKED)
 
 
+_product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _join(heads: int, *three: Float[Array, "*i h"]) -> Float[Array, "*i w"]:
+    """Weights of query, key and value as those of one product, head by head."""
+    parts = [x.reshape(*x.shape[:-1], heads, -1) for x in three]
+    return jnp.stack(parts, axis=-2).reshape(*three[0].shape[:-1], -1)
+
+
+def _split(joint: Float[Array, "b t w"], heads: int) -> list[Float[Array, "b n t d"]]:
+    """Query, key and value of every head."""
+    parts = jnp.split(joint.reshape(*joint.shape[:2], heads, 3, -1), 3, axis=3)
+    return [part.squeeze(3).swapaxes(1, 2) for part in parts]
+
+
+def _probabilities(
+    query: Float[Array, "b n t d"],
+    key: Float[Array, "b n s d"],
+    bias: Float[Array, "b 1 #t s"],
+) -> Float[Array, "b n t s"]:
+    """softmax(query key^T / sqrt(d) + bias), in float32."""
+    logits = _product("bntd,bnsd->bnts", query, key)
+    return jax.nn.softmax(logits / jnp.sqrt(query.shape[-1]) + bias)
+
+
+def _weigh(
+    probabilities: Float[Array, "b n t s"], value: Float[Array, "b n s d"]
+) -> Float[Array, "b t h"]:
+    """The context of every position, its heads side by side."""
+    context = jnp.einsum("bnts,bnsd->bntd", probabilities.astype(value.dtype), value)
+    rows, _, positions, _ = context.shape
+    context = context.swapaxes(1, 2).reshape(rows, positions, -1)
+    return checkpoint_name(context, "context")
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def attend(
+    joint: Float[Array, "b t w"], bias: Float[Array, "b 1 #t t"], heads: int
+) -> Float[Array, "b t h"]:
+    """Attention without dropout, from the product that holds queries, keys and values.
+
+    Keeps no array of [t, t] for the backward pass. No gradient goes to ``bias``.
+    """
+    return _attend(joint, bias, heads)[0]
+
+
+def _attend(joint: Array, bias: Array, heads: int) -> tuple:
+    query, key, value = _split(joint, heads)
+    context = _weigh(_probabilities(query, key, bias), value)
+    return context, (joint, bias, context)
+
+
+def _attend_backward(heads: int, saved: tuple, gradient: Array) -> tuple:
+    """As autodiff, but what softmax's gradient loses, the sum over s of probabilities
+    and their gradients, is the context times its own (Dao et al., 2022, appendix B.2).
+    """
+    joint, bias, context = saved
+    query, key, value = _split(joint, heads)
+    probabilities = _probabilities(query, key, bias)
+
+    def by_head(x: Float[Array, "b t h"]) -> Float[Array, "b n t d"]:
+        return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+    along = by_head(context.astype(jnp.float32) * gradient).sum(-1, keepdims=True)
+    gradient = by_head(gradient)
+    towards_logits = _product("bntd,bnsd->bnts", gradient, value)
+    towards_logits = probabilities * (towards_logits - along)
+    towards_logits = (towards_logits / jnp.sqrt(query.shape[-1])).astype(joint.dtype)
+    three = (
+        jnp.einsum("bnts,bnsd->bntd", towards_logits, key),
+        jnp.einsum("bnts,bntd->bnsd", towards_logits, query),
+        jnp.einsum("bnts,bntd->bnsd", probabilities.astype(joint.dtype), gradient),
+    )
+    towards = jnp.stack([x.swapaxes(1, 2) for x in three], axis=3)
+    return towards.reshape(joint.shape), None
+
+
+attend.defvjp(_attend, _attend_backward)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention, its output projection, residual and LayerNorm.
 
@@ -50,15 +132,6 @@ class SelfAttention(nn.Module):
     ) -> tuple[Float[Array, "b t h"], Float[Array, "b n t t"]]:
         c = self.config
         heads = c.num_attention_heads
-        width = c.hidden_size // heads
-
-        def join(*three: Float[Array, "*i h"]) -> Float[Array, "*i 3*h"]:
-            parts = [x.reshape(*x.shape[:-1], heads, width) for x in three]
-            return jnp.stack(parts, axis=-2).reshape(*three[0].shape[:-1], -1)
-
-        def split(x: Float[Array, "b t w"]) -> list[Float[Array, "b n t d"]]:
-            parts = jnp.split(x.reshape(*x.shape[:2], heads, 3, width), 3, axis=3)
-            return [part.squeeze(3).swapaxes(1, 2) for part in parts]
 
         # Three leaves, since LAMB's trust ratio belongs to each matrix; one product,
         # head by head, so that a mesh may split heads. The compiler joins the three
@@ -67,18 +140,15 @@ class SelfAttention(nn.Module):
             Dense(c, c.hidden_size, name=name).weights(c.hidden_size)
             for name in ("query", "key", "value")
         ]
-        query, key, value = split(affine(hidden, *map(join, *weights)))
-
-        logits = jnp.einsum(
-            "bntd,bnsd->bnts", query, key, preferred_element_type=jnp.float32
-        )
-        probabilities = jax.nn.softmax(logits / jnp.sqrt(width) + bias)
-        seen = nn.Dropout(c.attention_probs_dropout_prob)(
-            probabilities, deterministic=deterministic
-        )
-        context = jnp.einsum("bnts,bnsd->bntd", seen.astype(value.dtype), value)
-        context = context.swapaxes(1, 2).reshape(hidden.shape)
-        context = checkpoint_name(context, "context")
+        joint = affine(hidden, *map(partial(_join, heads), *weights))
+        query, key, value = _split(joint, heads)
+        probabilities = _probabilities(query, key, bias)
+        if deterministic or not c.attention_probs_dropout_prob:
+            context = attend(joint, bias, heads)
+        else:
+            dropout = nn.Dropout(c.attention_probs_dropout_prob)
+            seen = dropout(probabilities, deterministic=False)
+            context = _weigh(seen, value)
 
         out = Dense(c, c.hidden_size, name="dense")(context)
         out = nn.Dropout(c.hidden_dropout_prob)(out, deterministic=deterministic)

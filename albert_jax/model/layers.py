@@ -4,6 +4,7 @@ Post-layer-norm throughout, as in the official ``modeling.py``.
 Axes: b rows, t positions, e = E, h = H; r rows of tokens, b * t of them.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -14,8 +15,26 @@ from jaxtyping import Array, Float, Int
 
 from albert_jax.config import AlbertConfig
 
+
+@jax.custom_vjp
+def gelu(x: Float[Array, "*b f"]) -> Float[Array, "*b f"]:
+    """x (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3): official ``gelu``."""
+    return nn.gelu(x, approximate=True)
+
+
+def _gelu_backward(x: Array, gradient: Array) -> tuple[Array]:
+    """By (1 + tanh u) / 2 = sigmoid(2 u): as tanh it would be the forward pass's, for
+    which XLA writes an array where it had better compute twice (2 % of a step)."""
+    z, slope = x.astype(jnp.float32), math.sqrt(2 / math.pi)
+    other = (1 + jnp.tanh(-slope * (z + 0.044715 * z**3))) / 2
+    inner = 2 * slope * z * (1 + 3 * 0.044715 * z * z)
+    return ((gradient * (1 - other) * (1 + inner * other)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
 ACTIVATIONS = {
-    "gelu": lambda x: nn.gelu(x, approximate=True),
+    "gelu": gelu,
     "gelu_erf": lambda x: nn.gelu(x, approximate=False),
     "relu": nn.relu,
     "tanh": jnp.tanh,
