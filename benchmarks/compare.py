@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import DEFAULT, HEADS, KINDS, ON_GPU, Case, Contender
-from results import RESULTS, add, read
+from results import RESULTS, add, read, read_budget
 from rounds import (
     ROOT,
     ContenderError,
@@ -67,7 +67,7 @@ def main() -> None:
                 add(args.results, run(case, args, Path(scratch)))
     except (ContenderError, ValueError) as error:
         sys.exit(f"benchmark: {error}")
-    document = render(read(args.results))
+    document = render(read(args.results), read_budget(args.results))
     if args.results == RESULTS:
         DOCUMENT.write_text(document)
     print(document)

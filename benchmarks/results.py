@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+BUDGET = RESULTS / "budget.md"
 
 
 def add(folder: Path, run: dict[str, Any]) -> None:
@@ -21,3 +22,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
     """Every run, by case and in the order in which they were added."""
     files = sorted(folder.glob("*.json"))
     return [run for path in files for run in json.loads(path.read_text())]
+
+
+def read_budget(folder: Path) -> str:
+    """The tables that ``budget.py`` wrote."""
+    path = folder / BUDGET.name
+    return path.read_text().rstrip() if path.exists() else "Not run."

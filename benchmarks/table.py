@@ -22,6 +22,12 @@ times the forward pass for a training step) over what products of 2048 x 2048 ma
 reach through the same XLA in the same round. *Peak* is the most memory that the process
 held; *first* is the first call, with what it compiles."""
 
+LOSSES = """\
+`python benchmarks/budget.py`: one step under JAX's profiler. Products of the layers are
+those with a weight matrix, forward, by the input and by the weights. What is kept for
+the backward pass is written into arrays of all layers, read from them, and first filled
+with zeros."""
+
 RUNS = """\
 *Load* is the system's average of a minute, before a run and at its end: on a machine
 that does nothing else it goes from 0 to about the number of threads."""
@@ -198,14 +204,15 @@ SECTIONS = {
 }
 
 
-def render(runs: Iterable[dict[str, Any]]) -> str:
-    """The whole document."""
+def render(runs: Iterable[dict[str, Any]], budget: str) -> str:
+    """The whole document, with the tables that ``budget.py`` wrote."""
     runs = list(runs)
     parts = [HEAD]
     for kind, section in SECTIONS.items():
         of_kind = [run for run in runs if run["case"].split("/")[0] == kind]
         table = comparison(kind, of_kind) if of_kind else "Not run."
         parts += [f"## {section.title}", section.note, table]
+    parts += ["## Where a step's time goes", LOSSES, budget]
     return "\n\n".join([*parts, "## Runs", RUNS, listing(runs)]) + "\n"
 
 

@@ -55,7 +55,8 @@ def compiled(function, *args, **options) -> tuple:
     return program, facts
 
 
-def step(job: dict):
+def training(job: dict) -> tuple:
+    """A compiled training step, what it starts from, and its facts."""
     model, optimizer = AlbertForPreTraining(config_of(job)), lamb(1e-3)
     state = jax.jit(partial(init_state, model=model, optimizer=optimizer))(
         jax.random.key(0)
@@ -63,7 +64,11 @@ def step(job: dict):
     batch = jax.device_put(batch_of(job))
     train = partial(train_step, model, optimizer)
     program, facts = compiled(train, state, batch, donate_argnums=0)
-    facts["flops"] = flops_of(job)
+    return program, state, batch, facts | {"flops": flops_of(job)}
+
+
+def step(job: dict):
+    program, state, batch, facts = training(job)
 
     def repeat() -> None:
         nonlocal state
