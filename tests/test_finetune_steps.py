@@ -99,25 +99,30 @@ def test_eight_seeds_in_one_program_are_eight_runs():
 
 
 def test_every_rate_has_every_seed_and_its_own_steps():
-    """One that moves nothing, one as it is alone, one that diverges."""
-    several = replace(EXPERIMENT, seeds=2, learning_rates=(1e-9, 0.03, 1e30))
+    rates = (1e-9, 0.03)
+    several = replace(EXPERIMENT, seeds=2, learning_rates=rates)
     programs, start = programs_of(several)
     batches = batches_of(range(2))
     before = jax.device_get(programs.init(start.given)["params"])
-    losses, state = losses_of(programs, fresh(programs, start), batches, 6)
+    _, state = losses_of(programs, fresh(programs, start), batches, 5)
     near = partial(np.testing.assert_allclose, atol=1e-5)
     jax.tree.map(near, members(state.params, slice(2)), members(before, slice(2)))
     same(members(before, slice(2)), members(before, slice(2, 4)))
     optimizer = replace(EXPERIMENT.optimizer, learning_rate=0.03)
     one = replace(several, learning_rates=(), optimizer=optimizer)
     alone, start = programs_of(one)
-    _, theirs = losses_of(alone, fresh(alone, start), batches, 6)
+    _, theirs = losses_of(alone, fresh(alone, start), batches, 5)
     jax.tree.map(near, members(state.params, slice(2, 4)), theirs.params)
-    # It leaves the others' losses alone.
-    assert sound(state.params).tolist() == [True, True, True, True, False, False]
-    assert np.isfinite(losses).all()
     # The log's learning rate is the greatest.
-    assert float(programs.schedule(3)) == pytest.approx(1e30 * 0.85)
+    assert float(programs.schedule(3)) == pytest.approx(0.03 * 0.85)
+
+
+def test_a_rate_that_diverges_leaves_the_others_alone():
+    rates = (0.01, 1e30)
+    programs, start = programs_of(replace(EXPERIMENT, seeds=2, learning_rates=rates))
+    losses, state = losses_of(programs, fresh(programs, start), batches_of([0, 1]), 6)
+    assert np.isfinite(losses).all()
+    assert sound(state.params).tolist() == [True, True, False, False]
 
 
 FROZEN = {
