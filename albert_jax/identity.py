@@ -78,15 +78,17 @@ def digest(value: Any) -> str:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "field: old -> new" for the flat settings that differ."""
-    missing = object()
     return [
         f"{name}: {old.get(name, 'unset')!r} -> {new.get(name, 'unset')!r}"
         for name in sorted(old.keys() | new.keys())
-        if not _same(old.get(name, missing), new.get(name, missing))
+        if not _same(old.get(name), new.get(name))
     ]
 
 
 def _same(a: Any, b: Any) -> bool:
+    # What is not set is as it was before there was such a field.
+    if a in (None, []) and b in (None, []):
+        return True
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=1e-12) or a == b
     return a == b

@@ -11,7 +11,8 @@ The files are those that GLUE publishes, in ``glue/`` (``--task.folder`` says wh
 else). Dropout is that of Table 14; the table does not name the size of the model. RTE,
 STS-B and MRPC of Table 9 start from a model that was fine-tuned for MNLI: ``--init
 runs/mnli``. The paper reports the best of many checkpoints on dev; here the last one
-counts, or, with ``--rule best``, the best on examples held out of train.
+counts, or, with ``--rule best``, the best on examples held out of train; these choose
+among ``--learning-rates 1e-5 2e-5 3e-5`` too, which train together with all seeds.
 """
 
 from albert_jax.config import OptimizerConfig

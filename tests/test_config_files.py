@@ -21,7 +21,6 @@ OFFICIAL_EXTRAS = {
 # And what Hugging Face's config.json adds to that.
 HUGGING_FACE_EXTRAS = OFFICIAL_EXTRAS | {
     "bos_token_id": 2,
-    "classifier_dropout_prob": 0.1,
     "dtype": "float16",
     "eos_token_id": 3,
     "pad_token_id": 0,
@@ -43,7 +42,12 @@ def hugging_face(config: AlbertConfig, **changes) -> dict:
     fields = official(config) | HUGGING_FACE_EXTRAS | {"layer_norm_eps": 1e-12}
     act = {"gelu": "gelu_new", "gelu_erf": "gelu"}.get(config.hidden_act)
     act = act or config.hidden_act
-    kind = {"model_type": "albert", "architectures": ["AlbertForMaskedLM"]}
+    kind = {
+        "model_type": "albert",
+        "architectures": ["AlbertForMaskedLM"],
+        # Read where the head is made.
+        "classifier_dropout_prob": 0.1,
+    }
     return fields | kind | {"hidden_act": act} | changes
 
 

@@ -16,9 +16,10 @@ import tiny
 
 from albert_jax.config import AlbertConfig, UserError
 from albert_jax.interop.hugging_face import to_hugging_face
-from albert_jax.interop.names import HEADS, head_named, leaves
+from albert_jax.interop.names import leaves
 from albert_jax.interop.pretrained import from_pretrained, save_pretrained
 from albert_jax.model.albert import init_params
+from albert_jax.model.table import HEADS, make_head
 
 # Before it starts: it reports the processor to standard error.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -34,7 +35,7 @@ MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 
 def make(head, seed=0, **fields):
     """A model of that head, and variables none of which is 0 or 1 all over."""
-    model = head_named(head).model(tiny.config(**fields), 3)
+    model = make_head(head, tiny.config(**fields), num_labels=3)
     shapes = init_params(model, jax.random.key(seed))
     random = np.random.default_rng(seed)
     params = jax.tree.map(
@@ -164,7 +165,7 @@ def test_a_bin_that_holds_code_is_refused_and_does_not_run(tmp_path):
 def official_variables(config, head, seed=0):
     """Random variables of a model of the official code, and what training adds."""
     random = np.random.default_rng(seed)
-    model = head_named(head).model(config)
+    model = make_head(head, config)
     shapes = {
         "/".join(str(key.key) for key in path): leaf.shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(

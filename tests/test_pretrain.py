@@ -15,6 +15,10 @@ import pytest
 import small_run
 
 from albert_jax.config import UserError
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.interop.pretrained import save_pretrained
+from albert_jax.interop.pretraining import check_init
+from albert_jax.interop.pretraining import pretrain as continue_pretraining
 from albert_jax.train.loop import NonFiniteLossError
 from albert_jax.train.pretrain import pretrain
 from albert_jax.train.run import load_run
@@ -251,3 +255,61 @@ def test_dropout_differs_by_step(experiment):
     # The learning rate is 0: nothing but the dropout has changed.
     _, second = step(state, batch)
     assert first["masked_lm_loss"][0] != second["masked_lm_loss"][0]
+
+
+def evaluated(folder: Path) -> list[tuple[int, float]]:
+    name = "eval/masked_lm_loss"
+    return [(line["step"], line[name]) for line in log(folder) if name in line]
+
+
+@pytest.fixture(scope="module")
+def continued(experiment, whole, tmp_path_factory):
+    """Two more steps from where the whole run ended."""
+    folder = tmp_path_factory.mktemp("runs") / "continued"
+    more = dataclasses.replace(experiment, init=str(whole[0]), steps=2)
+    continue_pretraining(more, folder, report=pytest.fail)
+    return folder, more
+
+
+def test_pretraining_goes_on_from_a_model(whole, continued, tmp_path):
+    (first, last), (start, _) = evaluated(whole[0])[::3], evaluated(continued[0])
+    assert start[0] == 0 and start[1] == pytest.approx(last[1], abs=1e-6) != first[1]
+    # What a folder holds is what the run holds.
+    folder, experiment = continued
+    save_pretrained(tmp_path / "saved", *load_run(whole[0]))
+    other = dataclasses.replace(experiment, init=str(tmp_path / "saved"))
+    continue_pretraining(other, tmp_path / "run", report=pytest.fail)
+    assert_same_run(folder, tmp_path / "run")
+
+
+def test_another_init_is_another_run(continued, experiment, tmp_path):
+    folder, more = continued
+    # Where it resumes, nobody needs the source.
+    gone = dataclasses.replace(more, init="gone")
+    with pytest.raises(UserError, match="init: .*whole' -> 'gone'"):
+        continue_pretraining(gone, folder)
+    with pytest.raises(UserError, match="init: .*whole' -> None"):
+        continue_pretraining(dataclasses.replace(more, init=None), folder)
+    with pytest.raises(UserError, match="init is 'gone', which nobody has opened"):
+        pretrain(gone, tmp_path / "run")
+
+
+def test_an_init_must_be_the_same_model_with_the_same_vocabulary(
+    continued, experiment, tmp_path
+):
+    _, more = continued
+    check_init(more)
+    easy = dataclasses.replace(more.model, hidden_dropout_prob=0.0, remat="nothing")
+    check_init(dataclasses.replace(more, model=easy))
+    other = dataclasses.replace(more.model, num_hidden_layers=3, hidden_act="relu")
+    cure = "set model.num_hidden_layers to 2, model.hidden_act to 'gelu'"
+    with pytest.raises(UserError, match=cure):
+        check_init(dataclasses.replace(more, model=other))
+    elsewhere = dataclasses.replace(more.corpus, prepared=str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"is None, .*; set it to .*tokenizer.model"):
+        check_init(dataclasses.replace(more, corpus=elsewhere))
+    text = small_run.write_corpus(tmp_path / "t.txt", 90).read_text().upper()
+    own = Tokenizer.train(text.splitlines()[:200], tmp_path / "own.model", 56)
+    elsewhere = dataclasses.replace(elsewhere, vocabulary=own.path)
+    with pytest.raises(UserError, match="whose vocabulary is not that of .*own.model"):
+        check_init(dataclasses.replace(more, corpus=elsewhere))

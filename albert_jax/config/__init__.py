@@ -56,7 +56,7 @@ REMAT = ("nothing", "matmuls", "layer")
 # Released models (paper, Table 1; released configuration files): layers, width, heads.
 # English xlarge has 32 heads of 64; the 16 in Hugging Face's files does not change a
 # shape and silently degrades the model.
-_SIZES = {
+SIZES = {
     "base": (12, 768, 12),
     "large": (24, 1024, 16),
     "xlarge": (24, 2048, 32),
@@ -155,9 +155,9 @@ class AlbertConfig:
         cls, size: str, version: str = "v2", **overrides: Any
     ) -> "AlbertConfig":
         """A released model's configuration, by size and version ("v1", "v2", "zh")."""
-        _require_choice("size", size, _SIZES)
+        _require_choice("size", size, SIZES)
         _require_choice("version", version, ("v1", "v2", "zh"))
-        layers, width, heads = _SIZES[size]
+        layers, width, heads = SIZES[size]
         dropout = 0.1 if version == "v1" and size != "xxlarge" else 0.0
         fields: dict[str, Any] = dict(
             hidden_size=width,
@@ -407,6 +407,10 @@ class PretrainingExperiment:
 
     name: str
     model: AlbertConfig = field(default_factory=AlbertConfig)
+    init: str | None = None
+    """What to go on from, with fresh moments: a run, a folder with Hugging Face's or
+    the official code's files, or a name on the hub. ``model`` and the corpus's
+    vocabulary must be its own, but for dropout and how things are computed."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from albert_jax.config import ACTIVATIONS, AlbertConfig, UserError, nearest
+from albert_jax.config import ACTIVATIONS, SIZES, AlbertConfig, UserError, nearest
 
 Report = Callable[[str], None]
 
@@ -56,10 +56,21 @@ OWN = "albert_jax"
 OWN_FIELDS = ("share", "num_hidden_groups", "project_equal_sizes")
 
 # What else is read of a file, here or in ``interop``.
-_READ_TOO = {OWN, "model_type", "architectures"}
+_READ_TOO = {
+    OWN,
+    "model_type",
+    "architectures",
+    "classifier_dropout_prob",
+    "id2label",
+    "label2id",
+}
 
-_RELEASED_V1 = {f"albert-{size}-v1" for size in ("base", "large", "xlarge", "xxlarge")}
-_RELEASED_XLARGE = {"albert-xlarge-v1", "albert-xlarge-v2"}
+# The released English models, by what Hugging Face calls them: size and version.
+RELEASED = {
+    f"albert-{size}-{version}": (size, version)
+    for version in ("v1", "v2")
+    for size in SIZES
+}
 
 
 def read(
@@ -204,9 +215,10 @@ def _correct_released(
                 f"{field}={wrong!r} as an argument overrules this"
             )
 
-    if name in _RELEASED_V1:
+    size, version = RELEASED.get(name, (None, None))
+    if version == "v1":
         why = "the file says exact GELU, but the model was trained with the tanh form"
         correct("hidden_act", "gelu_erf", "gelu", why)
-    if name in _RELEASED_XLARGE and known["hidden_size"] == 2048:
+    if size == "xlarge" and known["hidden_size"] == 2048:
         why = "the file says 16, but the model was trained with heads of width 64"
         correct("num_attention_heads", 16, 32, why)

@@ -3,11 +3,14 @@
 One's own set is a task too: its kind, its files, and what their columns are called.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from albert_jax.config import UserError, _require_choice, _require_positive, nearest
 
+# Of entities, where labels are O, B-TYPE, I-TYPE and the like.
+ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall")
 # What a task asks for, the head that answers, and the metrics there are. The first
 # metric is the one that counts where nothing else is said.
 KINDS = {
@@ -19,7 +22,10 @@ KINDS = {
         "AlbertForSequenceClassification",
         ("pearson", "spearman", "mean_squared_error"),
     ),
-    "tokens": ("AlbertForTokenClassification", ("accuracy", "f1_macro")),
+    "tokens": (
+        "AlbertForTokenClassification",
+        ("accuracy", "f1_macro", *ENTITY_METRICS),
+    ),
     "span": ("AlbertForQuestionAnswering", ("f1", "exact")),
     "choice": ("AlbertForMultipleChoice", ("accuracy",)),
 }
@@ -154,6 +160,13 @@ class Task:
                     f"text_pair is None, but kind {self.kind!r} needs the column of "
                     "the text that the question is about"
                 )
+        if set(ENTITY_METRICS) & set(self.metrics):
+            for label in self.labels:
+                if label != "O" and not re.fullmatch("[BIESLU]-.+", label):
+                    raise UserError(
+                        f"metrics asks for entities, so labels must be 'O', 'B-TYPE', "
+                        f"'I-TYPE' and the like, but one is {label!r}; take 'accuracy'"
+                    )
         if "f1" in self.metrics and self.kind == "classification":
             if len(self.labels) != 2:
                 raise UserError(

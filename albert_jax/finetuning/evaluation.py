@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -12,17 +13,18 @@ from albert_jax.config import UserError
 from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.config.tasks import Task
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.finetuning.results import Results
+from albert_jax.finetuning.results import Results, Spread
 from albert_jax.identity import from_dict
-from albert_jax.tasks.buckets import Batch, Buckets
-from albert_jax.tasks.evaluation import Prediction, evaluate, predict
+from albert_jax.tasks.evaluation import Prediction, evaluate
 from albert_jax.tasks.examples import Example
-from albert_jax.tasks.features import features_of, refuse_too_long
 from albert_jax.tasks.predictions import write_predictions
+from albert_jax.tasks.predictor import Predictor
 from albert_jax.tasks.reader import read_examples
-from albert_jax.train.run import load_run, read_experiment
+from albert_jax.train.run import load_seeds, read_experiment
 
 PREDICTIONS = "predictions"
+# Metrics of which less is better.
+_ERRORS = ("mean_squared_error",)
 
 
 class Evaluator:
@@ -46,19 +48,8 @@ class Evaluator:
         examples: Sequence[Example],
     ) -> None:
         self.task, self.examples = task, examples
-        self._rows = features_of(task, examples, tokenizer)
-        self._longest = model.config.max_position_embeddings
-        refuse_too_long(self._rows, self._longest)
-        self._pad_id = tokenizer.pad_id
-
-        def outputs(variables: PyTree, batch: Batch) -> PyTree:
-            inputs = dict(batch)
-            if "answer_mask" in inputs:
-                inputs["p_mask"] = inputs.pop("answer_mask") == 0
-            return model.apply(variables, **inputs)
-
-        # One function for all parameters, so that a shape is compiled once.
-        self._outputs = jax.jit(outputs)
+        self._predictor = Predictor(model, tokenizer, task)
+        self._rows = self._predictor.rows(examples)
 
     @property
     def labelled(self) -> bool:
@@ -67,14 +58,7 @@ class Evaluator:
 
     def predict(self, params: PyTree) -> list[Prediction]:
         """What the model says of each example (``tasks.evaluation.predict``)."""
-        run = Buckets(
-            self._outputs,
-            {"params": params},
-            longest=self._longest,
-            pad_id=self._pad_id,
-        )
-        outputs = run([row.inputs for row in self._rows])
-        return predict(self.task, self.examples, self._rows, outputs)
+        return self._predictor.predict({"params": params}, self.examples, self._rows)
 
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The task's metrics, the deciding one first (``tasks.evaluation.evaluate``).
@@ -91,10 +75,15 @@ def conclude(
     split: str,
     params_by_seed: Iterable[PyTree],
     run: Path,
+    heldout: Sequence[float] = (),
 ) -> Results | None:
     """The scores of every seed's parameters, or none where an example has no label.
 
     The run's folder receives ``results-SPLIT.json`` and the predictions of each seed.
+
+    Args:
+      heldout: what the learning rate was chosen by, more being better: the scores of
+        every rate and seed.
     """
     task, examples = evaluator.task, evaluator.examples
     given = [evaluator.predict(params) for params in params_by_seed]
@@ -107,6 +96,7 @@ def conclude(
             examples=len(examples),
             seeds=experiment.all_seeds,
             rule=rule_of(experiment),
+            **_choice(experiment, heldout),
         )
     for seed, predictions in zip(experiment.all_seeds, given, strict=True):
         folder = run / PREDICTIONS / f"{split}-seed-{seed}"
@@ -132,24 +122,48 @@ def evaluate_run(
         raise UserError(f"{run} is not a fine-tuning run, so there is no task to score")
     experiment = from_dict(FinetuningExperiment, record["experiment"])
     examples = read_examples(experiment.task, split, report)
-    loaded = [load_run(run, report, seed=seed) for seed in experiment.all_seeds]
-    model, _, tokenizer = loaded[0]
+    model, params, scores, tokenizer = load_seeds(run, report)
     evaluator = Evaluator(model, tokenizer, experiment.task, examples)
-    params_by_seed = (variables["params"] for _, variables, _ in loaded)
-    return conclude(evaluator, experiment, split, params_by_seed, run)
+    by_seed = of_seeds(params)
+    return conclude(evaluator, experiment, split, by_seed, run, scores)
 
 
 def rule_of(experiment: FinetuningExperiment) -> str:
     """Which weights count, in words."""
+    share = f"{100 * experiment.heldout_fraction:.0f} % of train, held out"
+    rate = ""
+    if len(experiment.rates) > 1:
+        rate = f"; the learning rate with the best mean on {share}"
     if experiment.rule == "last":
-        return f"those of the last step, {experiment.steps:,}"
+        return f"those of the last step, {experiment.steps:,}{rate}"
     return (
         f"the best by {experiment.task.metrics[0]} of every "
         f"{experiment.evaluate_every:,} of {experiment.steps:,} steps, on "
-        f"{100 * experiment.heldout_fraction:.0f} % of train, held out"
+        f"{share}{rate}"
     )
 
 
-def of_seeds(params: PyTree, seeds: int) -> Iterator[PyTree]:
+def sign_of(metric: str) -> float:
+    """1 where more is better, -1 where less is."""
+    return -1.0 if metric in _ERRORS else 1.0
+
+
+def _choice(
+    experiment: FinetuningExperiment, heldout: Sequence[float]
+) -> dict[str, Any]:
+    """Facts of results, out of the held-out scores of every rate and seed."""
+    if len(experiment.rates) == 1:
+        return {}
+    sign, seeds = sign_of(experiment.task.metrics[0]), experiment.seeds
+    parts = [heldout[i : i + seeds] for i in range(0, len(heldout), seeds)]
+    spreads = [Spread.of([sign * score for score in part]) for part in parts]
+    return {
+        "learning_rate": experiment.rates[experiment.best_rate(heldout)],
+        "heldout": dict(zip(experiment.rates, spreads, strict=True)),
+    }
+
+
+def of_seeds(params: PyTree) -> Iterator[PyTree]:
     """Each seed's parameters, of a tree that has an axis of seeds first."""
-    return (jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(seeds))
+    count = jax.tree.leaves(params)[0].shape[0]
+    return (jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(count))

@@ -1,42 +1,35 @@
 """A fine-tuning run: from a pretrained model to a task's scores, over many seeds."""
 
 import hashlib
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from albert_jax.config import MeshConfig, UserError
 from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.finetuning.evaluation import Evaluator, conclude, of_seeds
+from albert_jax.finetuning.evaluation import Evaluator, conclude, of_seeds, sign_of
+from albert_jax.finetuning.programs import Programs, compile_programs
 from albert_jax.finetuning.results import Results
 from albert_jax.finetuning.start import Start, open_start
-from albert_jax.finetuning.step import (
-    Batch,
-    choose_better,
-    init_states,
-    train_step,
-    train_steps,
-)
 from albert_jax.identity import identity, to_dict
-from albert_jax.model.losses import Sums
+from albert_jax.model.table import options_of
 from albert_jax.tasks.batches import TrainingBatches, Unit, units_of
 from albert_jax.tasks.examples import Example
 from albert_jax.tasks.features import features_of, refuse_too_long
 from albert_jax.tasks.reader import read_examples
 from albert_jax.train.loop import Cadence, Recorder, run_loop
 from albert_jax.train.metrics import MetricsLog, read_metrics
-from albert_jax.train.optimizer import linear_schedule, make_optimizer
 from albert_jax.train.progress import Progress, describe
 from albert_jax.train.run import CHECKPOINTS, METRICS, open_run, vocabulary_file
 from albert_jax.train.sharding import BATCH, check_batch, make_mesh
@@ -44,9 +37,6 @@ from albert_jax.train.state import TrainState
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-# Metrics of which less is better.
-_ERRORS = ("mean_squared_error",)
 
 
 @dataclass(frozen=True)
@@ -91,11 +81,11 @@ def finetune(
     start = open_start(experiment, report)
     evaluator = Evaluator(start.model, start.tokenizer, task, dev)
     heldout = None
-    if experiment.rule == "best":
+    if experiment.holds_out:
         train, held = _hold_out(train, experiment.heldout_fraction)
         heldout = Evaluator(start.model, start.tokenizer, task, held)
     units = _units(experiment, start, train)
-    programs = _compile(experiment, start, mesh)
+    programs = compile_programs(experiment, start, mesh)
     shared = identity(experiment) | {"data": _digest(units)}
     open_run(
         run,
@@ -128,26 +118,25 @@ def finetune(
         else:
             kept = programs.init(start.given)
         state = TrainState(**{f.name: kept.pop(f.name) for f in fields(TrainState)})
+        # What is chosen: ``Programs.init`` says what there is of it.
         best = kept
 
         with MetricsLog(run, resume_step=first if restored else None) as log:
             past = _Past.read(run / METRICS)
 
             def evaluate(step: int, state: TrainState) -> None:
-                if heldout is None or step == past.evaluated:
+                # By the last weights alone a rate is chosen where they count.
+                early = experiment.rule == "last" and step < experiment.steps
+                if heldout is None or early or step == past.evaluated:
                     return
-                scores = [
-                    heldout.scores(heldout.predict(params))
-                    for params in of_seeds(state.params, experiment.seeds)
-                ]
-                metric = task.metrics[0]
-                sign = -1.0 if metric in _ERRORS else 1.0
-                ranks = jnp.array([sign * one[metric] for one in scores], jnp.float32)
-                best.update(programs.choose(best, state.params, ranks, jnp.int32(step)))
-                means = {
-                    f"eval/{name}": float(np.mean([one[name] for one in scores]))
-                    for name in task.metrics
-                }
+                scores = _heldout_scores(experiment, heldout, programs, state.params)
+                ranks = sign_of(task.metrics[0]) * scores[task.metrics[0]]
+                best.update(
+                    programs.choose(
+                        best, state.params, jnp.float32(ranks), jnp.int32(step)
+                    )
+                )
+                means = _means_by_rate(experiment, scores)
                 log.write(step, means)
                 progress.message(f"step {step:,}: {describe(means)}")
 
@@ -168,64 +157,50 @@ def finetune(
             )
             if step < experiment.steps:
                 return Finetuned(step, None)
-            chosen = best["best"] if heldout else state.params
-            by_seed = of_seeds(chosen, experiment.seeds)
-            results = conclude(evaluator, experiment, "dev", by_seed, run)
+            chosen = best["best"] if experiment.rule == "best" else state.params
+            ranks = np.asarray(best["score"]).tolist() if heldout else []
+            begin = experiment.best_rate(ranks) * experiment.seeds if ranks else 0
+            by_seed = islice(of_seeds(chosen), begin, begin + experiment.seeds)
+            results = conclude(evaluator, experiment, "dev", by_seed, run, ranks)
             if results and not past.finished:
                 means = {f"dev/{n}": one.mean for n, one in results.scores.items()}
                 log.write(step, means)
     return Finetuned(step, results)
 
 
-@dataclass(frozen=True)
-class _Programs:
-    """What runs on the devices, and the shapes and places of what is saved."""
+def _heldout_scores(
+    experiment: FinetuningExperiment,
+    heldout: Evaluator,
+    programs: Programs,
+    params: PyTree,
+) -> dict[str, np.ndarray]:
+    """Every metric, of each rate and seed; NaN where it has diverged."""
+    lost = dict.fromkeys(experiment.task.metrics, math.nan)
+    members = zip(np.asarray(programs.sound(params)), of_seeds(params), strict=True)
+    scores = [
+        heldout.scores(heldout.predict(one)) if alive else lost
+        for alive, one in members
+    ]
+    return {
+        name: np.array([one[name] for one in scores])
+        for name in experiment.task.metrics
+    }
 
-    init: Callable[[PyTree], dict[str, PyTree]]
-    step: Callable[[TrainState, Batch], tuple[TrainState, Sums]]
-    choose: Callable[..., dict[str, PyTree]]
-    shapes: dict[str, PyTree]
-    schedule: optax.Schedule
 
-
-def _compile(experiment: FinetuningExperiment, start: Start, mesh: Mesh) -> _Programs:
-    schedule = linear_schedule(
-        experiment.optimizer.learning_rate,
-        experiment.optimizer.warmup_steps,
-        experiment.steps,
-    )
-    optimizer = make_optimizer(experiment.optimizer, schedule)
-    seeds = jnp.array(experiment.all_seeds)
-
-    def init(given: PyTree) -> dict[str, PyTree]:
-        keys = jax.vmap(jax.random.key)(seeds)
-        state = init_states(keys, start.model, optimizer, given)
-        if experiment.rule == "last":
-            return vars(state)
-        return vars(state) | {
-            "best": state.params,
-            "best_score": jnp.full(len(seeds), -jnp.inf),
-            "best_step": jnp.zeros(len(seeds), jnp.int32),
-        }
-
-    # Parameters have an axis of seeds; every device has all of them.
-    whole = NamedSharding(mesh, PartitionSpec())
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-        jax.eval_shape(init, start.given),
-    )
-    step = partial(train_step, start.model, experiment.task, optimizer)
-    return _Programs(
-        init=jax.jit(init, out_shardings=whole),
-        step=jax.jit(
-            partial(train_steps, step),
-            donate_argnums=0,
-            out_shardings=(whole, None),
-        ),
-        choose=jax.jit(choose_better, out_shardings=whole),
-        shapes=shapes,
-        schedule=schedule,
-    )
+def _means_by_rate(
+    experiment: FinetuningExperiment, scores: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """For the log: means over seeds, under a name of each rate where there are more."""
+    several = len(experiment.rates) > 1
+    return {
+        f"eval/{name}" + (f"/{rate:g}" if several else ""): float(mean)
+        for name, values in scores.items()
+        for rate, mean in zip(
+            experiment.rates,
+            values.reshape(-1, experiment.seeds).mean(axis=1),
+            strict=True,
+        )
+    }
 
 
 @dataclass(frozen=True)
@@ -293,7 +268,7 @@ def _facts(start: Start) -> dict[str, Any]:
     return {
         "model": {
             "head": type(start.model).__name__,
-            "options": start.options,
+            "options": options_of(start.model),
             "config": to_dict(start.model.config),
         },
         "tokenizer": {"file": vocabulary_file(tokenizer)} | asdict(tokenizer.rules),

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,10 @@ class Results:
     """Which weights were evaluated, and how they were chosen, in words."""
     scores: Mapping[str, Spread]
     """The deciding one first."""
+    learning_rate: float | None = None
+    """The one that was chosen; none: there was no choice."""
+    heldout: Mapping[float, Spread] = field(default_factory=dict)
+    """What it was chosen by: every rate's deciding score on held-out examples."""
 
     @classmethod
     def of(cls, by_seed: Sequence[Mapping[str, float]], **facts: Any) -> "Results":
@@ -82,8 +86,14 @@ class Results:
         """For a reader: what was measured on, and a line a metric."""
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "one seed"
         head = f"{self.task}, {self.examples:,} examples of {self.split}, {seeds}"
+        metric = next(iter(self.scores))
+        tried = [
+            f"  held out, learning rate {rate:g}: {metric} {spread}"
+            + (" (chosen)" if rate == self.learning_rate else "")
+            for rate, spread in self.heldout.items()
+        ]
         scores = [f"  {name} {spread}" for name, spread in self.scores.items()]
-        return [f"{head}; weights: {self.rule}", *scores]
+        return [f"{head}; weights: {self.rule}", *tried, *scores]
 
 
 def _finite(value: Any) -> Any:

@@ -1,9 +1,9 @@
 """What a fine-tuning run starts from: the task's head on a pretrained encoder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
+import jax
 from flax import linen as nn
 from jaxtyping import PyTree
 
@@ -11,9 +11,10 @@ from albert_jax.config import UserError
 from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.config.tasks import Task
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.interop.names import head_named
 from albert_jax.interop.pretrained import Pretrained, from_pretrained
 from albert_jax.model.albert import abstract_params
+from albert_jax.model.frozen import frozen_leaves
+from albert_jax.model.table import make_head, options_of
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,6 @@ class Start:
     """A model that is not trained for its task yet."""
 
     model: nn.Module
-    options: dict[str, Any]
-    """What the model was made with, beside its configuration."""
     given: PyTree
     """Parameters that are not drawn, by their names at the top of the tree."""
     tokenizer: Tokenizer
@@ -54,11 +53,15 @@ def open_start(
     source = from_pretrained(experiment.init, head, report=report, **overrides)
     if source.tokenizer is None:
         raise UserError(f"{experiment.init} has no vocabulary, which a task needs")
-    options = _options(task, experiment.classifier_dropout)
-    model = head_named(task.head).kind(source.model.config, **options)
+    model = make_head(
+        task.head,
+        source.model.config,
+        num_labels=1 if task.kind == "regression" else len(task.labels),
+        classifier_dropout_prob=experiment.classifier_dropout,
+    )
     params = source.variables["params"]
     if experiment.keep_head:
-        _refuse_other_head(experiment.init, source, task, options)
+        _refuse_other_head(experiment.init, source, task, model)
         given = params
     elif experiment.from_scratch:
         given = {}
@@ -66,20 +69,23 @@ def open_start(
         # Heads that read every position have no pooler.
         known = abstract_params(model)["albert"]
         given = {"albert": {name: params[name] for name in known}}
-    return Start(model, options, given, source.tokenizer)
+    if experiment.frozen:
+        report(_frozen_share(experiment, model))
+    return Start(model, given, source.tokenizer)
 
 
-def _options(task: Task, classifier_dropout: float) -> dict[str, Any]:
-    wanted = {
-        "num_labels": 1 if task.kind == "regression" else len(task.labels),
-        "classifier_dropout_prob": classifier_dropout,
-    }
-    has = {field.name for field in fields(head_named(task.head).kind)}
-    return {name: value for name, value in wanted.items() if name in has}
+def _frozen_share(experiment: FinetuningExperiment, model: nn.Module) -> str:
+    """How much is frozen; shared weights make it more than it may seem."""
+    params = abstract_params(model)
+    frozen = frozen_leaves(model.config, experiment.frozen)(params)
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    pairs = zip(sizes, jax.tree.leaves(frozen), strict=True)
+    some = sum(size for size, stays in pairs if stays)
+    return f"frozen: {some:,} of {sum(sizes):,} parameters"
 
 
 def _refuse_other_head(
-    init: str, source: Pretrained, task: Task, options: dict[str, Any]
+    init: str, source: Pretrained, task: Task, model: nn.Module
 ) -> None:
     theirs = type(source.model).__name__
     if theirs != task.head:
@@ -87,10 +93,9 @@ def _refuse_other_head(
             f"keep_head is True, but {init} is {theirs} and {task.name} needs "
             f"{task.head}; without keep_head a new head is drawn"
         )
-    labels = getattr(source.model, "num_labels", None)
-    if labels != options.get("num_labels"):
+    given, wanted = (options_of(m).get("num_labels") for m in (source.model, model))
+    if given != wanted:
         raise UserError(
-            f"keep_head is True, but the head of {init} has {labels} labels and "
-            f"{task.name} has {options['num_labels']}; without keep_head a new head is "
-            "drawn"
+            f"keep_head is True, but the head of {init} has {given} labels and "
+            f"{task.name} has {wanted}; without keep_head a new head is drawn"
         )

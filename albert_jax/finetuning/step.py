@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from albert_jax.config.tasks import Task
 from albert_jax.model.losses import (
@@ -56,13 +56,25 @@ def train_step(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: Batch,
+    frozen: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[TrainState, Sums]:
-    """One step of one seed; the sums are those of ``task_losses`` and ``take_step``."""
+    """One step of one seed; the sums are those of ``task_losses`` and ``take_step``.
+
+    Args:
+      frozen: parameters -> which of them have no gradient; ``train.optimizer.freeze``
+        keeps them out of the optimizer too.
+    """
     inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     if task.unanswerable:
         inputs |= {name: batch[name] for name in ("p_mask", "start_positions")}
 
     def losses(params: PyTree, dropout: Key[Array, ""]) -> tuple[Array, Sums]:
+        if frozen is not None:
+            params = jax.tree.map(
+                lambda x, stays: jax.lax.stop_gradient(x) if stays else x,
+                params,
+                frozen(params),
+            )
         output = model.apply(
             {"params": params}, **inputs, deterministic=False, rngs={"dropout": dropout}
         )
@@ -73,14 +85,41 @@ def train_step(
 
 
 def train_steps(
-    step: Callable[[TrainState, Batch], tuple[TrainState, Sums]],
+    step: Callable[[Array, TrainState, Batch], tuple[TrainState, Sums]],
+    rates: Float[Array, " m"],
     states: TrainState,
     batches: Batch,
 ) -> tuple[TrainState, Sums]:
-    """``step`` of every seed: states and batches have an axis of seeds first. The sums
-    are added up, so that their means are means over seeds too."""
-    states, sums = jax.vmap(step)(states, batches)
+    """A step of every seed at every learning rate.
+
+    Args:
+      step: of one of them.
+      rates: those of the states, which have the same axis: all seeds of the first rate,
+        then those of the next.
+      batches: an axis of seeds first.
+
+    Returns:
+      the next states, and the sums added up, so that their means are means over all;
+      where there are several rates, over those that have not diverged.
+    """
+    seeds = batches["input_ids"].shape[0]
+    several = len(rates) // seeds
+    batches = jax.tree.map(lambda x: jnp.concatenate([x] * several), batches)
+    states, sums = jax.vmap(step)(rates, states, batches)
+    if several > 1:
+        finite = _finite(sums, len(rates))
+        sums = jax.tree.map(lambda x: jnp.where(finite, x, 0.0), sums)
     return states, jax.tree.map(partial(jnp.sum, axis=0), sums)
+
+
+def sound(params: PyTree) -> Bool[Array, " m"]:
+    """For each of the first axis, whether all its parameters are numbers."""
+    return _finite(params, jax.tree.leaves(params)[0].shape[0])
+
+
+def _finite(tree: PyTree, members: int) -> Bool[Array, " m"]:
+    leaves = [jnp.isfinite(x).reshape(members, -1) for x in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves, axis=1).all(axis=1)
 
 
 def init_states(
@@ -99,18 +138,25 @@ def init_states(
     return jax.vmap(init)(keys)
 
 
+def choose_last(
+    best: dict[str, PyTree], params: PyTree, scores: Array, step: Array
+) -> dict[str, PyTree]:
+    """``scores``, whatever they were before."""
+    return {"score": scores}
+
+
 def choose_better(
     best: dict[str, PyTree], params: PyTree, scores: Array, step: Array
 ) -> dict[str, PyTree]:
-    """``params``, ``scores`` and ``step`` of those seeds whose score is above their
-    best so far; the rest as it was. A score that is not a number is no better."""
-    better = scores > best["best_score"]
+    """``params``, ``scores`` and ``step`` of those whose score is above their best so
+    far; the rest as it was. A score that is not a number is no better."""
+    better = scores > best["score"]
 
     def choose(old: Array, new: Array) -> Array:
         return jnp.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
     return {
         "best": jax.tree.map(choose, best["best"], params),
-        "best_score": choose(best["best_score"], scores),
+        "score": choose(best["score"], scores),
         "best_step": choose(best["best_step"], jnp.full(len(scores), step)),
     }

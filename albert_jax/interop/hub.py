@@ -8,14 +8,10 @@ import re
 from pathlib import Path
 
 from albert_jax.config import UserError, nearest
+from albert_jax.config.files import RELEASED
 from albert_jax.interop.tensors import SAFETENSORS, TORCH
 
-# The released models; the hub knows the English ones without an owner too.
-RELEASED = tuple(
-    f"albert-{size}-{version}"
-    for version in ("v1", "v2")
-    for size in ("base", "large", "xlarge", "xxlarge")
-)
+# Whose the released models are; the hub knows them without an owner too.
 _OWNER = "albert"
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 

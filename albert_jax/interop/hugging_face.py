@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,9 @@ from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, UserError
 from albert_jax.config.files import OFFICIAL_DEFAULTS, OWN, OWN_FIELDS, TO_HUGGING_FACE
-from albert_jax.interop.names import PROJECTION, exported_groups, head_named, leaves
+from albert_jax.interop.names import PROJECTION, exported_groups, leaves
 from albert_jax.interop.parameters import Report, collect, distribute, head_of
+from albert_jax.model.table import head_named
 
 # A buffer of 0, 1, 2, ... that old state dicts hold; it is no parameter.
 _POSITION_IDS = "albert.embeddings.position_ids"
@@ -97,16 +98,25 @@ def to_hugging_face(
 
 
 def hugging_face_config(
-    config: AlbertConfig, head: str, num_labels: int | None = None
+    config: AlbertConfig,
+    head: str,
+    labels: Sequence[str] = (),
+    classifier_dropout_prob: float | None = None,
 ) -> dict[str, Any]:
     """What ``config.json`` says of a model that ``to_hugging_face`` exported.
 
     ``albert_jax`` in it keeps what the export unrolls, so that we read back the model
     that was written; others pass it over.
+
+    Args:
+      config: of the model.
+      head: the class's name.
+      labels: of a classifier, in the order of its outputs.
+      classifier_dropout_prob: of a head that has it.
     """
     own = dataclasses.asdict(config)
     written = {name: own[name] for name in OFFICIAL_DEFAULTS} | {
-        "architectures": [head_named(head).kind.__name__],
+        "architectures": [head_named(head).__name__],
         "model_type": "albert",
         "vocab_size": config.vocab_size,
         "num_hidden_groups": len(exported_groups(config)),
@@ -114,10 +124,11 @@ def hugging_face_config(
         "layer_norm_eps": config.layer_norm_eps,
         OWN: {name: own[name] for name in OWN_FIELDS},
     }
-    if num_labels is not None:
-        names = {i: f"LABEL_{i}" for i in range(num_labels)}
-        written["id2label"] = names
-        written["label2id"] = {name: i for i, name in names.items()}
+    if classifier_dropout_prob is not None:
+        written["classifier_dropout_prob"] = classifier_dropout_prob
+    if labels:
+        written["id2label"] = dict(enumerate(labels))
+        written["label2id"] = {name: i for i, name in enumerate(labels)}
     return written
 
 

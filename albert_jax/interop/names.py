@@ -6,24 +6,12 @@ feed-forward sub-blocks, ``{g}`` and ``{j}`` the group and the block inside it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from flax import linen as nn
-
-from albert_jax.config import AlbertConfig, UserError, nearest
-from albert_jax.model.albert import AlbertModel
-from albert_jax.model.classification import (
-    AlbertForMultipleChoice,
-    AlbertForSequenceClassification,
-    AlbertForTokenClassification,
-)
+from albert_jax.config import AlbertConfig, UserError
 from albert_jax.model.encoder import Block, sharing_plan
-from albert_jax.model.heads import AlbertForMaskedLM, AlbertForPreTraining
-from albert_jax.model.question_answering import (
-    AlbertForQuestionAnswering,
-    AlbertForQuestionAnsweringWithBeam,
-)
+from albert_jax.model.table import HEADS, head_named
 
 # Whose names: those of a PyTorch state dict, or of a TensorFlow 1 checkpoint.
 Form = Literal["hugging_face", "official"]
@@ -180,57 +168,17 @@ BEAM = (
 TIED_EMBEDDINGS = "predictions.decoder.weight"
 
 
-@dataclass(frozen=True)
-class Head:
-    """A model of ours, and what it has beside the encoder: each part there or not."""
-
-    kind: type[nn.Module]
-    parts: tuple[tuple[Row, ...], ...]
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """Those of all parts."""
-        return sum(self.parts, ())
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether the model must be told how many labels there are."""
-        return "num_labels" in {field.name for field in fields(self.kind)}
-
-    def model(self, config: AlbertConfig, num_labels: int | None = None) -> nn.Module:
-        """The model; ``num_labels`` matters only where ``has_labels``."""
-        if self.has_labels:
-            return self.kind(config, num_labels=num_labels)
-        return self.kind(config)
-
-
-HEADS = {
-    head.kind.__name__: head
-    for head in (
-        Head(AlbertModel, (POOLER,)),
-        Head(AlbertForPreTraining, (POOLER, PREDICTIONS, SENTENCE_ORDER)),
-        Head(AlbertForMaskedLM, (PREDICTIONS,)),
-        Head(AlbertForSequenceClassification, (POOLER, CLASSIFIER)),
-        Head(AlbertForTokenClassification, (CLASSIFIER,)),
-        Head(AlbertForMultipleChoice, (POOLER, CLASSIFIER)),
-        Head(AlbertForQuestionAnswering, (SPAN,)),
-        Head(AlbertForQuestionAnsweringWithBeam, (BEAM,)),
-    )
+# What each head has beside the encoder: a source has all of a part, or nothing.
+PARTS: dict[str, tuple[tuple[Row, ...], ...]] = {
+    "AlbertModel": (POOLER,),
+    "AlbertForPreTraining": (POOLER, PREDICTIONS, SENTENCE_ORDER),
+    "AlbertForMaskedLM": (PREDICTIONS,),
+    "AlbertForSequenceClassification": (POOLER, CLASSIFIER),
+    "AlbertForTokenClassification": (CLASSIFIER,),
+    "AlbertForMultipleChoice": (POOLER, CLASSIFIER),
+    "AlbertForQuestionAnswering": (SPAN,),
+    "AlbertForQuestionAnsweringWithBeam": (BEAM,),
 }
-
-
-def head_named(name: str) -> Head:
-    """The head of that class name.
-
-    Raises:
-      UserError: there is none.
-    """
-    if name not in HEADS:
-        raise UserError(
-            f"head is {name!r}, but it must be one of {', '.join(HEADS)}"
-            + nearest(name, HEADS)
-        )
-    return HEADS[name]
 
 
 @dataclass(frozen=True)
@@ -273,6 +221,7 @@ def leaves(config: AlbertConfig, head: str, form: Form) -> dict[str, Leaf]:
     Raises:
       UserError: there is no such head, or Hugging Face has none like it.
     """
+    head_named(head)
     found: dict[str, Leaf] = {}
     for row, numbers in _rows(config, head):
         if getattr(row, form) is None:
@@ -280,7 +229,7 @@ def leaves(config: AlbertConfig, head: str, form: Form) -> dict[str, Leaf]:
         for leaf in _expand(row, numbers, form, head):
             copies = found[leaf.ours].names if leaf.ours in found else ()
             found[leaf.ours] = replace(leaf, names=copies + leaf.names)
-    if form == "hugging_face" and PREDICTIONS in head_named(head).parts:
+    if form == "hugging_face" and PREDICTIONS in PARTS[head]:
         path = f"{EMBEDDINGS[0].ours}/embedding"
         found[path] = replace(found[path], tied=(TIED_EMBEDDINGS,))
     return found
@@ -290,32 +239,36 @@ def parts(head: str, form: Form) -> list[dict[str, Leaf]]:
     """Those of ``leaves`` that are not the encoder's, part by part."""
     return [
         {leaf.ours: leaf for row in part for leaf in _expand(row, {}, form, head)}
-        for part in head_named(head).parts
+        for part in PARTS[head]
         if all(getattr(row, form) is not None for row in part)
     ]
 
 
-def names_of_parts(form: Form) -> set[str]:
-    """Every name that some head has beside the encoder."""
+def names_of_parts(form: Form) -> dict[str, str]:
+    """Every name that some head has beside the encoder, and the module it is of."""
     found = {
-        name
+        name: module_of(leaf.ours)
         for head in HEADS
         for part in parts(head, form)
         for leaf in part.values()
         for name in leaf.names + leaf.tied
     }
-    return found | ({TIED_EMBEDDINGS} if form == "hugging_face" else set())
+    return found | ({TIED_EMBEDDINGS: "predictions"} if form == "hugging_face" else {})
+
+
+def module_of(path: str) -> str:
+    """The module of a head that a parameter outside of the encoder belongs to."""
+    return path.removeprefix("albert/").partition("/")[0]
 
 
 def _rows(config: AlbertConfig, head: str) -> Iterator[tuple[Row, dict[str, int]]]:
     """The rows of a head, in the order of the forward pass; a block's for each copy."""
-    own = head_named(head).rows
     for row in EMBEDDINGS + (PROJECTION if config.has_projection else ()):
         yield row, {}
     for g, layer in enumerate(exported_groups(config)):
         for j, (a, f) in enumerate(layer):
             yield from ((row, {"a": a, "f": f, "g": g, "j": j}) for row in BLOCK)
-    yield from ((row, {}) for row in own)
+    yield from ((row, {}) for part in PARTS[head] for row in part)
 
 
 def _expand(row: Row, numbers: dict[str, int], form: Form, head: str) -> Iterator[Leaf]:

@@ -10,15 +10,16 @@ from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, UserError, nearest
 from albert_jax.interop.names import (
-    HEADS,
+    PARTS,
     Form,
     Leaf,
-    head_named,
     leaves,
+    module_of,
     names_of_parts,
     parts,
 )
 from albert_jax.model.albert import abstract_params, init_params
+from albert_jax.model.table import HEADS, has_labels, make_head
 
 Report = Callable[[str], None]
 
@@ -28,7 +29,7 @@ def parameter_shapes(
     config: AlbertConfig, head: str, num_labels: int | None = None
 ) -> dict[str, tuple[int, ...]]:
     """Path of every parameter of a head -> shape; allocates none."""
-    params = abstract_params(head_named(head).model(config, num_labels))
+    params = abstract_params(make_head(head, config, num_labels=num_labels))
     flat = flatten_dict(params, sep="/")
     return {path: leaf.shape for path, leaf in flat.items()}
 
@@ -70,7 +71,7 @@ def head_in(names: Container[str], form: Form) -> str:
         )
 
     others = [head for head in HEADS if head != "AlbertModel" and complete(head)]
-    return max(others, key=lambda h: len(HEADS[h].parts), default="AlbertModel")
+    return max(others, key=lambda h: len(PARTS[h]), default="AlbertModel")
 
 
 def collect(
@@ -96,7 +97,7 @@ def collect(
     """
     wanted = leaves(config, head, form)
     drawn = _absent_parts(tensors, head, form) if key is not None else {}
-    if head_named(head).has_labels and num_labels is None:
+    if has_labels(head) and num_labels is None:
         num_labels = _labels_in(tensors, wanted["classifier/bias"])
     shapes = parameter_shapes(config, head, num_labels)
     wanted = {path: leaf for path, leaf in wanted.items() if path not in drawn}
@@ -105,14 +106,15 @@ def collect(
     for path, leaf in wanted.items():
         _refuse_missing(tensors, leaf, f"{path} {list(shapes[path])} of {head}", rest)
 
-    elsewhere = sorted(rest & names_of_parts(form))
+    elsewhere = names_of_parts(form)
     for name in sorted(rest.difference(elsewhere)):
         raise UserError(
             f"tensor {name} {list(tensors[name].shape)} has no place in {head} of this "
             "configuration"
         )
-    if elsewhere:
-        report(f"{head} has no place for {', '.join(elsewhere)}: ignored")
+    if rest:
+        modules = sorted({elsewhere[name] for name in rest})
+        report(f"{head} has no {', '.join(modules)}: ignored")
 
     found = {
         path: _taken(tensors, leaf, shapes[path], f"{path} of {head}")
@@ -122,10 +124,11 @@ def collect(
     if other := sorted(types - {"float32"}):
         report(f"tensors of type {', '.join(other)} are float32 now")
     if drawn:
-        fresh = init_params(head_named(head).model(config, num_labels), key)
+        fresh = init_params(make_head(head, config, num_labels=num_labels), key)
         fresh = flatten_dict(fresh, sep="/")
         found |= {path: np.asarray(fresh[path]) for path in drawn}
-        report(f"{', '.join(drawn)} of {head} are drawn afresh: nothing holds them yet")
+        modules = sorted({module_of(path) for path in drawn})
+        report(f"{', '.join(modules)} of {head} drawn afresh: nothing holds it yet")
     return unflatten_dict(found, sep="/")
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from albert_jax.interop.hugging_face import (
     to_hugging_face,
     with_prefix,
 )
-from albert_jax.interop.names import HEADS, Form, head_named
+from albert_jax.interop.names import Form
 from albert_jax.interop.official import (
     from_official,
     official_config,
@@ -30,11 +30,13 @@ from albert_jax.interop.official import (
     without_prefix,
 )
 from albert_jax.interop.parameters import Report, head_in
+from albert_jax.model.table import HEADS, head_named, make_head, options_of
 from albert_jax.train.run import EXPERIMENT, load_run
 
+CONFIG = "config.json"  # Hugging Face's
 _CONFIGS = {
-    "hugging_face": ("config.json",),
-    "official": ("albert_config.json", "assets/albert_config.json", "config.json"),
+    "hugging_face": (CONFIG,),
+    "official": ("albert_config.json", "assets/albert_config.json", CONFIG),
 }
 _VOCABULARIES = ("*.model", "vocab*.txt", "assets/*.model", "assets/vocab*.txt")
 # As the official releases are called, and TF-Hub's.
@@ -83,7 +85,7 @@ def from_pretrained(
     """
     if head is not None:
         head_named(head)
-    path, name = _locate(str(source), revision)
+    path, name = locate(str(source), revision)
     drawing = {
         "num_labels": num_labels,
         # What the source says that it holds must be there.
@@ -93,6 +95,7 @@ def from_pretrained(
     if (path / EXPERIMENT).is_file():
         model, variables, tokenizer = load_run(path, report, **overrides)
         config, params = model.config, variables["params"]
+        options = options_of(model)
         if head and head != type(model).__name__:
             params = from_official(to_official(params, config), config, head, **drawing)
         head = head or type(model).__name__
@@ -100,10 +103,12 @@ def from_pretrained(
         folder = path if path.is_dir() else path.parent
         form, found = _read_weights(path)
         config = _read_config(folder, form, name, report, overrides)
+        options = {}
         if form == "hugging_face":
             head = head or _architecture(folder, report)
             head = head or head_in(with_prefix(found), form)
             params = from_hugging_face(found, config, head, **drawing)
+            options = _head_options(folder)
         else:
             head = head or head_in(without_prefix(found), form)
             params = from_official(found, config, head, **drawing)
@@ -116,7 +121,7 @@ def from_pretrained(
             f"vocab_size is {config.vocab_size}; name its own with vocabulary"
         )
     labels = flatten_dict(params, sep="/").get("classifier/bias", [])
-    model = head_named(head).model(config, len(labels))
+    model = make_head(head, config, **(options | {"num_labels": len(labels)}))
     return Pretrained(model, {"params": jax.tree.map(jnp.asarray, params)}, tokenizer)
 
 
@@ -127,6 +132,7 @@ def save_pretrained(
     tokenizer: Tokenizer | None = None,
     *,
     form: str = "hugging_face",
+    labels: Sequence[str] = (),
 ) -> None:
     """Writes a new folder that ``transformers``, or the official code, loads.
 
@@ -137,9 +143,12 @@ def save_pretrained(
       form: ``hugging_face``: ``config.json``, ``model.safetensors``, ``spiece.model``
         or ``vocab.txt``, ``tokenizer_config.json``. ``official``: the vocabulary,
         ``albert_config.json``, the files of ``model.ckpt-best``; needs TensorFlow.
+      labels: what a classifier's outputs are called, in their order; ``LABEL_0`` and so
+        on by default. The official form has no place for them.
 
     Raises:
-      UserError: the folder holds something already; the form cannot express the model.
+      UserError: the folder holds something already; the form cannot express the model;
+        there are not as many labels as outputs.
     """
     folder = Path(folder)
     if form not in _WRITERS:
@@ -147,13 +156,18 @@ def save_pretrained(
             f"form is {form!r}, but it must be one of {', '.join(_WRITERS)}"
             + nearest(form, _WRITERS)
         )
+    outputs = options_of(model).get("num_labels", 0)
+    if labels and len(labels) != outputs:
+        raise UserError(
+            f"labels names {len(labels)} labels, but the model has {outputs} outputs"
+        )
     refuse_occupied(folder)
     # Beside its place and moved there last: a folder is whole, or is not there.
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        _WRITERS[form](partial, model, variables["params"], tokenizer)
+        _WRITERS[form](partial, model, variables["params"], tokenizer, labels)
         partial.replace(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
@@ -167,7 +181,7 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(f"{folder} exists already; name a folder that does not")
 
 
-def _locate(source: str, revision: str | None) -> tuple[Path, str | None]:
+def locate(source: str, revision: str | None) -> tuple[Path, str | None]:
     """A folder, or a checkpoint's prefix; and the name of what comes from the hub."""
     path = Path(source).expanduser()
     here = path.is_dir() or path.with_name(path.name + ".index").is_file()
@@ -223,11 +237,24 @@ def _read_config(
 
 def _architecture(folder: Path, report: Report) -> str | None:
     """The head that Hugging Face's file says the tensors are of."""
-    values = _read_json(folder / _CONFIGS["hugging_face"][0])
+    values = read_json(folder / CONFIG)
     said = values.get("architectures") or []
     if said and said[0] not in HEADS:
         report(f"{folder} says it is {said[0]!r}, unknown here: its tensors decide")
     return next((head for head in said[:1] if head in HEADS), None)
+
+
+def _head_options(folder: Path) -> dict[str, float]:
+    """What Hugging Face's file says of a head."""
+    file, field = folder / CONFIG, "classifier_dropout_prob"
+    said = read_json(file).get(field)
+    if said is None:
+        return {}
+    if type(said) not in (int, float) or not 0 <= said < 1:
+        raise UserError(
+            f"{file}: {field} is {said!r}, but it must be at least 0 and below 1"
+        )
+    return {field: float(said)}
 
 
 def _read_tokenizer(folder: Path, report: Report) -> Tokenizer | None:
@@ -244,7 +271,7 @@ def _read_tokenizer(folder: Path, report: Report) -> Tokenizer | None:
 def _text_rules(folder: Path) -> dict[str, bool]:
     """What Hugging Face's file says of case and accents; as the official without it."""
     file = folder / "tokenizer_config.json"
-    said = _read_json(file) if file.is_file() else {}
+    said = read_json(file) if file.is_file() else {}
     return {
         "lower_case": said.get("do_lower_case", True),
         # Two classes, two names for it.
@@ -253,11 +280,17 @@ def _text_rules(folder: Path) -> dict[str, bool]:
 
 
 def _write_hugging_face(
-    folder: Path, model: nn.Module, params: PyTree, tokenizer: Tokenizer | None
+    folder: Path,
+    model: nn.Module,
+    params: PyTree,
+    tokenizer: Tokenizer | None,
+    labels: Sequence[str],
 ) -> None:
-    head, labels = type(model).__name__, getattr(model, "num_labels", None)
-    config = hugging_face_config(model.config, head, labels)
-    _write_json(folder / "config.json", config)
+    options = options_of(model)
+    outputs = options.pop("num_labels", 0)
+    names = labels or [f"LABEL_{i}" for i in range(outputs)]
+    config = hugging_face_config(model.config, type(model).__name__, names, **options)
+    _write_json(folder / CONFIG, config)
     exported = to_hugging_face(params, model.config, tied=False)
     tensors.write_safetensors(folder / "model.safetensors", exported)
     if tokenizer:
@@ -275,7 +308,11 @@ def _write_hugging_face(
 
 
 def _write_official(
-    folder: Path, model: nn.Module, params: PyTree, tokenizer: Tokenizer | None
+    folder: Path,
+    model: nn.Module,
+    params: PyTree,
+    tokenizer: Tokenizer | None,
+    labels: Sequence[str],
 ) -> None:
     _write_json(folder / "albert_config.json", official_config(model.config))
     variables = to_official(params, model.config)
@@ -287,7 +324,7 @@ def _write_official(
 _WRITERS = {"hugging_face": _write_hugging_face, "official": _write_official}
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

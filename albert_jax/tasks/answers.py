@@ -38,6 +38,13 @@ class Answered:
         """The best text, whatever the null odds say."""
         return self.candidates[0].text if self.candidates else ""
 
+    @property
+    def probabilities(self) -> list[float]:
+        """How the candidates share out 1: a softmax of start and end score together."""
+        scores = np.array([c.start_score + c.end_score for c in self.candidates])
+        odds = np.exp(scores - scores.max(initial=-np.inf))
+        return (odds / odds.sum()).tolist()
+
     def given(self, threshold: float) -> str:
         """The best text, or "" where the null odds are at least ``threshold``."""
         unanswered = self.null_odds is not None and self.null_odds >= threshold

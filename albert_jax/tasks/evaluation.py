@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from albert_jax.config import UserError
-from albert_jax.config.tasks import Task
+from albert_jax.config.tasks import ENTITY_METRICS, Task
 from albert_jax.tasks.answers import Answered, answers_to
-from albert_jax.tasks.examples import Example
+from albert_jax.tasks.entities import OUTSIDE, entity_scores
+from albert_jax.tasks.examples import Example, WordsExample
 from albert_jax.tasks.features import Row
 from albert_jax.tasks.metrics import scores
 from albert_jax.tasks.squad_scores import squad_scores
@@ -70,9 +71,7 @@ def evaluate(
     if task.kind == "span":
         return _span_scores(task, examples, predictions)
     if task.kind == "tokens":
-        given = [label for one in predictions for label in one]
-        true = [label for example in examples for label in example.labels]
-        return scores(task.metrics, given, true)
+        return _word_scores(task, examples, predictions)
     true = [example.label for example in examples]
     result = scores(task.metrics, predictions, true)
     if task.format == "race":
@@ -84,6 +83,24 @@ def evaluate(
             )
             result[f"accuracy_{level}"] = part["accuracy"]
     return result
+
+
+def _word_scores(
+    task: Task,
+    examples: Sequence[WordsExample],
+    predictions: Sequence[tuple[int, ...]],
+) -> dict[str, float]:
+    given = [label for one in predictions for label in one]
+    true = [label for example in examples for label in example.labels]
+    found = scores([m for m in task.metrics if m not in ENTITY_METRICS], given, true)
+    if len(found) < len(task.metrics):
+        named = dict(enumerate(task.labels))
+        named[NOT_SEEN] = OUTSIDE
+        found |= entity_scores(
+            [[named[place] for place in one] for one in predictions],
+            [[named[place] for place in example.labels] for example in examples],
+        )
+    return {metric: found[metric] for metric in task.metrics}
 
 
 def _span_scores(

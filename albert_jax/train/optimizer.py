@@ -6,6 +6,7 @@ biases take no part in weight decay nor, for LAMB, in the trust ratio
 """
 
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def decayed(params: PyTree) -> PyTree:
     )
 
 
-def linear_schedule(peak: float, warmup_steps: int, steps: int) -> optax.Schedule:
+def linear_schedule(peak: ArrayLike, warmup_steps: int, steps: int) -> optax.Schedule:
     """The official schedule: from 0 to ``peak`` and back to 0, both lines linear.
 
     The decay counts from step 0, and warm-up replaces it while it lasts: the rate falls
@@ -155,6 +156,22 @@ def _direction(
         moments(b1, b2, eps),
         optax.add_decayed_weights(weight_decay, mask=decayed),
     )
+
+
+def freeze(
+    optimizer: optax.GradientTransformation, frozen: Callable[[PyTree], PyTree]
+) -> optax.GradientTransformation:
+    """The optimizer of all leaves but those that are ``frozen``, which stay as they are
+    and have no moments, no decay and no part in the clipped norm.
+
+    Args:
+      frozen: parameters -> a tree of booleans.
+    """
+
+    def kinds(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: "frozen" if x else "trained", frozen(params))
+
+    return optax.partition({"frozen": optax.set_to_zero(), "trained": optimizer}, kinds)
 
 
 def make_optimizer(

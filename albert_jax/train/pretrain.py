@@ -95,6 +95,7 @@ def pretrain(
     experiment: PretrainingExperiment,
     workdir: str | Path,
     *,
+    open_init: Callable[[Tokenizer], PyTree] | None = None,
     accept_changes: bool = False,
     console: "Console | None" = None,
     stopping: Callable[[], bool] = lambda: False,
@@ -102,6 +103,8 @@ def pretrain(
     """Trains an experiment on its prepared corpus, from where ``workdir`` left off.
 
     Args:
+      open_init: the parameters that a new run starts from, given the corpus's
+        tokenizer; ``interop.pretraining.pretrain`` opens the experiment's ``init``.
       accept_changes: resume although settings differ from the checkpoint's.
       console: what to show progress on; nothing is printed without one.
       stopping: asked before every step; once it says yes the state is saved and
@@ -184,7 +187,7 @@ def pretrain(
                 utilization = Utilization.of(experiment.model, experiment.data)
                 progress.message(utilization.source)
             _, step = run_loop(
-                state or programs.init(jax.random.key(experiment.seed)),
+                state or _fresh(experiment, programs, tokenizer, open_init),
                 start,
                 _batches(data, position, experiment.steps - start, mesh),
                 programs.step,
@@ -209,7 +212,8 @@ def pretrain(
 class Programs:
     """What runs on the devices, and the shapes and places of what it runs on."""
 
-    init: Callable[[Array], TrainState]
+    init: Callable[..., TrainState]
+    """Of a key, and perhaps ``params``."""
     step: Callable[[TrainState, Batch], tuple[TrainState, Sums]]
     evaluate: Callable[[PyTree, Batch], Sums]
     shapes: TrainState
@@ -243,6 +247,24 @@ def compile_programs(
         shapes=shapes,
         schedule=schedule,
     )
+
+
+def _fresh(
+    experiment: PretrainingExperiment,
+    programs: Programs,
+    tokenizer: Tokenizer,
+    open_init: Callable[[Tokenizer], PyTree] | None,
+) -> TrainState:
+    """The state of a run that has not begun."""
+    key = jax.random.key(experiment.seed)
+    if experiment.init is None:
+        return programs.init(key)
+    if open_init is None:
+        raise UserError(
+            f"init is {experiment.init!r}, which nobody has opened: call "
+            "albert_jax.pretrain"
+        )
+    return programs.init(key, params=open_init(tokenizer))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import PyTree
 
@@ -20,16 +22,8 @@ from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
 from albert_jax.model.albert import abstract_params
-from albert_jax.model.classification import (
-    AlbertForMultipleChoice,
-    AlbertForSequenceClassification,
-    AlbertForTokenClassification,
-)
 from albert_jax.model.heads import AlbertForPreTraining
-from albert_jax.model.question_answering import (
-    AlbertForQuestionAnswering,
-    AlbertForQuestionAnsweringWithBeam,
-)
+from albert_jax.model.table import make_head
 from albert_jax.train.processes import first, meet
 
 EXPERIMENT = "experiment.json"
@@ -137,78 +131,113 @@ def load_run(
 ) -> tuple[nn.Module, PyTree, Tokenizer]:
     """The model of a run, its variables at the newest checkpoint, and its tokenizer.
 
-    Of a fine-tuning run, the weights that its rule chooses.
+    Of a fine-tuning run, the weights that its rule chooses, of the learning rate that
+    was chosen.
 
     Args:
-      report: hears of checkpoints that were skipped because they are damaged.
+      report: hears which of several seeds it is, and of checkpoints that were skipped
+        because they are damaged.
       seed: which of a fine-tuning run's; its first by default.
       **overrides: fields of the model's configuration that hold whatever the run says.
 
     Raises:
       UserError: not a run, no usable checkpoint, or no such seed.
     """
-    from albert_jax.train.checkpoint import Checkpoints
-
     folder = Path(folder)
     record = read_experiment(folder)
     tuned = "model" in record
     kind = FinetuningExperiment if tuned else PretrainingExperiment
     experiment = from_dict(kind, record["experiment"])
-    model = _model_of(record, overrides)
     seeds = experiment.all_seeds if tuned else (experiment.seed,)
+    if seed is None and len(seeds) > 1:
+        listed = ", ".join(map(str, seeds))
+        report(f"{folder} has seeds {listed}: these are the weights of {seeds[0]}")
     if seed is not None and seed not in seeds:
         raise UserError(
             f"seed is {seed}, but {folder} has {', '.join(map(str, seeds))}"
         )
-    axis = (len(seeds),) if tuned else ()
-    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    if tuned:
+        model, params, _, tokenizer = load_seeds(folder, report, **overrides)
+        number = 0 if seed is None else seeds.index(seed)
+        params = jax.tree.map(lambda leaf: leaf[number], params)
+    else:
+        fields = record["experiment"]["model"] | overrides
+        model = AlbertForPreTraining(from_dict(AlbertConfig, fields))
+        shapes = {"params": abstract_params(model)}
+        params = _restore(folder, record, experiment, shapes, report)["params"]
+        tokenizer = _tokenizer(folder, record)
+    return model, {"params": params}, tokenizer
+
+
+def load_seeds(
+    folder: Path, report: Callable[[str], None] = warnings.warn, **overrides: Any
+) -> tuple[nn.Module, PyTree, list[float], Tokenizer]:
+    """The model of a fine-tuning run, the parameters of all its seeds, the held-out
+    scores by which they were chosen, and its tokenizer.
+
+    The parameters have an axis of seeds first: those that the rule chooses, of the
+    learning rate that was chosen. The scores are those of every rate and seed, more
+    being better; of no use where nothing was held out, and then empty.
+
+    Raises:
+      UserError: no usable checkpoint.
+    """
+    record = read_experiment(folder)
+    experiment = from_dict(FinetuningExperiment, record["experiment"])
+    said = record["model"]
+    config = from_dict(AlbertConfig, said["config"] | overrides)
+    model = make_head(said["head"], config, **said["options"])
+    members = len(experiment.rates) * experiment.seeds
+    branch = "best" if experiment.rule == "best" else "params"
+    shapes = {
+        branch: jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype),
+            abstract_params(model),
+        )
+    }
+    if experiment.holds_out:
+        shapes["score"] = jax.ShapeDtypeStruct((members,), jnp.float32)
+    state = _restore(folder, record, experiment, shapes, report)
+    scores = np.asarray(state.get("score", [])).tolist()
+    begin = experiment.best_rate(scores) * experiment.seeds if scores else 0
     params = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(
-            axis + leaf.shape, leaf.dtype, sharding=where
-        ),
-        abstract_params(model),
+        lambda leaf: leaf[begin : begin + experiment.seeds], state[branch]
     )
-    branch = "best" if tuned and experiment.rule == "best" else "params"
+    return model, params, scores, _tokenizer(folder, record)
+
+
+def _restore(
+    folder: Path,
+    record: dict[str, Any],
+    experiment: PretrainingExperiment | FinetuningExperiment,
+    shapes: dict[str, PyTree],
+    report: Callable[[str], None],
+) -> dict[str, PyTree]:
+    """Some branches of the newest checkpoint, on the first device."""
+    from albert_jax.train.checkpoint import Checkpoints
+
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    placed = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        shapes,
+    )
     with Checkpoints(
         folder / CHECKPOINTS,
         keep=experiment.checkpoint.keep,
         identity=record["identity"],
         report=report,
     ) as checkpoints:
-        restored = checkpoints.restore({branch: params}, partial=True)
+        restored = checkpoints.restore(placed, partial=True)
     if restored is None:
-        command = "finetune" if tuned else "pretrain"
+        command = "finetune" if "model" in record else "pretrain"
         raise UserError(f"{folder} has no checkpoint yet: let {command} reach one")
-    params = restored.state[branch]
-    if tuned:
-        number = 0 if seed is None else seeds.index(seed)
-        params = jax.tree.map(lambda leaf: leaf[number], params)
+    return restored.state
+
+
+def _tokenizer(folder: Path, record: dict[str, Any]) -> Tokenizer:
     vocabulary = record.get("tokenizer", {"file": TOKENIZER})
     rules = {name: value for name, value in vocabulary.items() if name != "file"}
-    tokenizer = Tokenizer.load(folder / vocabulary["file"], **rules)
-    return model, {"params": params}, tokenizer
-
-
-_HEADS = {
-    head.__name__: head
-    for head in (
-        AlbertForPreTraining,
-        AlbertForSequenceClassification,
-        AlbertForTokenClassification,
-        AlbertForMultipleChoice,
-        AlbertForQuestionAnswering,
-        AlbertForQuestionAnsweringWithBeam,
-    )
-}
-
-
-def _model_of(record: dict[str, Any], overrides: dict[str, Any]) -> nn.Module:
-    if "model" not in record:
-        fields = record["experiment"]["model"] | overrides
-        return AlbertForPreTraining(from_dict(AlbertConfig, fields))
-    said = record["model"]
-    config = from_dict(AlbertConfig, said["config"] | overrides)
-    return _HEADS[said["head"]](config, **said["options"])
+    return Tokenizer.load(folder / vocabulary["file"], **rules)
 
 
 def _versions() -> dict[str, str]:

@@ -28,11 +28,15 @@ class TrainState:
 
 
 def init_state(
-    key: Key[Array, ""], model: nn.Module, optimizer: optax.GradientTransformation
+    key: Key[Array, ""],
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    params: PyTree = None,
 ) -> TrainState:
-    """Fresh parameters and moments; a pure function of ``key``."""
+    """Fresh moments, and fresh parameters if none are given; a pure function."""
     init_key, dropout_key = jax.random.split(key)
-    params = init_params(model, init_key)
+    if params is None:
+        params = init_params(model, init_key)
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         params=params,

@@ -3,10 +3,13 @@
     albert-jax list                                    experiments in ./experiments
     albert-jax inspect   EXPERIMENT [--json]           what it costs; allocates nothing
     albert-jax prepare   EXPERIMENT                    its corpus and vocabulary, once
-    albert-jax pretrain  EXPERIMENT [--workdir DIR]    prepares, trains, resumes
+    albert-jax pretrain  EXPERIMENT [--init SOURCE]    prepares, trains, resumes
     albert-jax finetune  EXPERIMENT --init SOURCE      trains for a task, scores it
     albert-jax evaluate  RUN [--split test] [--json]   scores and predictions again
     albert-jax fill-mask SOURCE ["Text." ... | -]      answers for every [MASK] in it
+    albert-jax classify  SOURCE ["Text." ... | -]      what it was fine-tuned to say
+    albert-jax answer    SOURCE --question --context   where the answer stands
+    albert-jax embed     SOURCE ["Text." ... | -]      vectors of sentences
     albert-jax convert   SOURCE DESTINATION            a folder that others load
 
 EXPERIMENT is FILE.py or FILE.py:ARM; every field of it is a flag (--help lists them).
@@ -18,30 +21,26 @@ line; 130 interrupted, 143 terminated, both after saving.
 """
 
 import contextlib
-import io
 import json
 import os
-import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, groupby, islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
 from albert_jax.catalogue import find_experiments, load_experiment
+from albert_jax.cli import own_text
+from albert_jax.cli.parsing import note, parse
 from albert_jax.config import PretrainingExperiment, UserError, nearest
 from albert_jax.config.finetuning import FinetuningExperiment
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-# Lines of standard input that are answered at once.
-_BLOCK = 256
 
 _Experiment = Annotated[PretrainingExperiment, tyro.conf.arg(name="")]
 _Finetuning = Annotated[FinetuningExperiment, tyro.conf.arg(name="")]
@@ -129,21 +128,6 @@ class _Evaluate:
 
 
 @dataclass(frozen=True)
-class _FillMask:
-    """Fills [MASK] in sentences."""
-
-    source: tyro.conf.Positional[str]
-    """A run, a folder, an official checkpoint's prefix, or a name on the hub."""
-    text: tyro.conf.Positional[tuple[str, ...]] = field(default=())
-    """Sentences with [MASK], or - to read them from standard input, one a line; without
-    any, held-out sentences of a run's corpus, each with one word masked."""
-    top: int = 5
-    """Predictions to show for each [MASK]."""
-    sentences: int = 8
-    """Held-out sentences to show."""
-
-
-@dataclass(frozen=True)
 class _Convert:
     """Writes any ALBERT as a new folder, for transformers or for the official code."""
 
@@ -176,10 +160,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         return _COMMANDS[command](rest) or 0
     except UserError as error:
-        _note(str(error))
+        note(str(error))
         return 2
     except KeyboardInterrupt:
-        _note("interrupted")
+        note("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone, as "| head" does.
@@ -188,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list(arguments: Sequence[str]) -> None:
-    options = _parse(_List, arguments, "list")
+    options = parse(_List, arguments, "list")
     entries = list(find_experiments(Path.cwd()))
     if not entries:
         raise UserError(f"there are no experiments in {Path.cwd() / 'experiments'}")
@@ -249,7 +233,7 @@ def _leave(error: Exception) -> NoReturn:
     import jax
 
     traceback.print_exception(error)
-    _note(
+    note(
         f"process {jax.process_index()} of {jax.process_count()} stops; if another one "
         "has ended, start all of them again: the run goes on from its last checkpoint"
     )
@@ -258,24 +242,27 @@ def _leave(error: Exception) -> NoReturn:
 
 
 def _pretrain_joined(options: _Pretrain) -> int:
+    from albert_jax.interop.pretraining import check_init, pretrain
     from albert_jax.train import processes
+    from albert_jax.train.run import CHECKPOINTS
     from albert_jax.train.sharding import check_division, make_mesh
 
     experiment = options.experiment
     workdir = options.workdir or Path("runs") / experiment.name
-    # Mistakes in the mesh come to light before hours of preparation.
+    # Mistakes in the mesh and in init come to light before hours of preparation.
     check_division(make_mesh(experiment.mesh), experiment)
+    if experiment.init is not None and not (workdir / CHECKPOINTS).exists():
+        check_init(experiment)
     console = None
     if processes.first():
         console = _console()
         _run_prepare(experiment, options.processes, console)
     processes.meet("the corpus is prepared")
-    from albert_jax.train.pretrain import pretrain
-
     with _signals(together=not processes.alone()) as stopping:
         metrics = pretrain(
             experiment,
             workdir,
+            report=note,
             accept_changes=options.accept_changes,
             console=console,
             stopping=stopping,
@@ -303,14 +290,14 @@ def _finetune(arguments: Sequence[str]) -> int:
     from albert_jax.finetuning.finetune import finetune
     from albert_jax.programs import keep_programs
 
-    keep_programs(report=_note)
+    keep_programs(report=note)
     with _signals(together=False) as stopping:
         ended = finetune(
             experiment,
             workdir,
             accept_changes=options.accept_changes,
             console=console,
-            report=_note,
+            report=note,
             stopping=stopping,
         )
     if ended.results is None:
@@ -322,12 +309,12 @@ def _finetune(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
-    options = _parse(_Evaluate, arguments, "evaluate")
+    options = parse(_Evaluate, arguments, "evaluate")
     from albert_jax.finetuning.evaluation import PREDICTIONS, evaluate_run
     from albert_jax.programs import keep_programs
 
-    keep_programs(report=_note)
-    results = evaluate_run(options.run, options.split, _note)
+    keep_programs(report=note)
+    results = evaluate_run(options.run, options.split, note)
     if options.json:
         print(json.dumps(results and results.as_dict(), indent=1))
         return
@@ -336,65 +323,15 @@ def _evaluate(arguments: Sequence[str]) -> None:
     print(f"predictions are in {Path(options.run) / PREDICTIONS}")
 
 
-def _fill_mask(arguments: Sequence[str]) -> None:
-    options = _parse(_FillMask, arguments, "fill-mask")
-    from albert_jax.data.shards import PreparedCorpus
-    from albert_jax.interop.pretrained import from_pretrained
-    from albert_jax.programs import keep_programs
-    from albert_jax.tasks.fill_mask import FillMask, masked_sentences, spell
-    from albert_jax.train.run import read_experiment
-
-    keep_programs(report=_note)
-    model, variables, tokenizer = from_pretrained(options.source, report=_note)
-    fill = FillMask(model, variables, tokenizer)
-
-    def show(texts: Sequence[str], rows: Sequence[Any], truths: Sequence[str]) -> None:
-        answers = fill.predict(rows, options.top)
-        for text, answer, truth in zip(texts, answers, truths, strict=True):
-            print(text)
-            for predictions in answer:
-                print("  " + _shown(predictions))
-            if truth:
-                print(f"  was: {truth}")
-
-    if options.text:
-        for texts in _blocks(options.text):
-            show(texts, [fill.encode(text) for text in texts], [""] * len(texts))
-        return
-    folder = read_experiment(Path(options.source))["experiment"]["corpus"]["prepared"]
-    corpus = PreparedCorpus.open(folder, "heldout")
-    longest = min(48, model.config.max_position_embeddings)
-    examples = list(
-        islice(masked_sentences(corpus, tokenizer, longest), options.sentences)
-    )
-    show(
-        [spell(tokenizer, ids[1:-1]) for ids, _ in examples],
-        [ids for ids, _ in examples],
-        [spell(tokenizer, truth) for _, truth in examples],
-    )
-
-
-def _blocks(given: Sequence[str]) -> Iterator[list[str]]:
-    """Texts to answer at once; "-" stands for the lines of standard input, which a
-    terminal gets answered one by one."""
-    if "-" not in given:
-        yield list(given)
-        return
-    typed = (line.rstrip("\n") for line in sys.stdin if line.strip())
-    texts = chain.from_iterable(typed if text == "-" else [text] for text in given)
-    size = 1 if sys.stdin.isatty() else _BLOCK
-    while block := list(islice(texts, size)):
-        yield block
-        sys.stdout.flush()
-
-
 def _convert(arguments: Sequence[str]) -> None:
-    options = _parse(_Convert, arguments, "convert")
+    options = parse(_Convert, arguments, "convert")
     from albert_jax.interop.pretrained import (
         from_pretrained,
         refuse_occupied,
         save_pretrained,
     )
+    from albert_jax.interop.task import task_of
+    from albert_jax.model.table import has_labels
 
     refuse_occupied(options.destination)
     model, variables, tokenizer = from_pretrained(
@@ -402,10 +339,19 @@ def _convert(arguments: Sequence[str]) -> None:
         options.head,
         vocabulary=options.vocabulary,
         revision=options.revision,
-        report=_note,
+        report=note,
     )
-    form = options.form.replace("-", "_")
-    save_pretrained(options.destination, model, variables, tokenizer, form=form)
+    labels = ()
+    if has_labels(type(model).__name__):
+        labels = task_of(options.source, model, revision=options.revision).labels
+    save_pretrained(
+        options.destination,
+        model,
+        variables,
+        tokenizer,
+        form=options.form.replace("-", "_"),
+        labels=labels,
+    )
     print(f"{options.destination}: {type(model).__name__}")
     for file in sorted(options.destination.iterdir()):
         print(f"  {file.name:40} {file.stat().st_size:>14,} bytes")
@@ -422,49 +368,13 @@ def _parse_experiment(
     if not arguments or arguments[0].startswith("-"):
         if not asks_help:
             raise UserError(f"say which: albert-jax {command} experiments/FILE.py")
-        return _parse(kind, arguments, f"{command} EXPERIMENT")
+        return parse(kind, arguments, f"{command} EXPERIMENT")
     experiment = load_experiment(arguments[0])
     if not isinstance(experiment, wanted):
         what = "fine-tuning" if wanted is FinetuningExperiment else "pretraining"
         raise UserError(f"{arguments[0]} is not a {what} experiment")
     name = f"{command} {arguments[0]}"
-    return _parse(kind, arguments[1:], name, kind(experiment=experiment))
-
-
-def _parse(
-    kind: type, arguments: Sequence[str], command: str, default: Any = None
-) -> Any:
-    """Options of a command; tyro's boxes become one line and exit code 2."""
-    options = {} if default is None else {"default": default}
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                kind, prog=f"albert-jax {command}", args=list(arguments), **options
-            )
-    except SystemExit as exit:
-        if not exit.code:
-            raise
-        raise UserError(_unboxed(complaint.getvalue())) from None
-
-
-def _unboxed(box: str) -> str:
-    """What a box of tyro's says: its first part, and the nearest name of its second."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
-    rules = [set(line) <= {"─", "-"} for line in lines]
-    # The first line is the box's title; an empty one counts as a rule.
-    parts = [
-        " ".join(line for line, _ in group)
-        for rule, group in groupby(
-            zip(lines[1:], rules[1:], strict=True), lambda x: x[1]
-        )
-        if not rule
-    ]
-    said = re.sub(r"^Error parsing [\w.-]+: (?=\w+ is )", "", parts[0])
-    if choice := re.match(r"invalid choice '(.*?)'.*Expected one of \((.*)\)", said):
-        return said.rstrip(".") + nearest(choice[1], re.findall(r"'(.*?)'", choice[2]))
-    suggested = re.search(r"Perhaps you meant: (--[\w.-]+)", " ".join(parts[1:]))
-    return said + (f"; did you mean {suggested[1]}?" if suggested else "")
+    return parse(kind, arguments[1:], name, kind(experiment=experiment))
 
 
 def _run_prepare(
@@ -562,19 +472,6 @@ def _say(console: "Console | None", line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _shown(predictions: Sequence[Any]) -> str:
-    return ", ".join(f"{p.piece} {p.probability:.0%}" for p in predictions)
-
-
-def _note(line: str) -> None:
-    """Something that the user should hear of, beside the command's output."""
-    print(f"albert-jax: {_one_line(line)}", file=sys.stderr)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "list": _list,
     "inspect": _inspect,
@@ -582,6 +479,9 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "pretrain": _pretrain,
     "finetune": _finetune,
     "evaluate": _evaluate,
-    "fill-mask": _fill_mask,
+    "fill-mask": own_text.fill_mask,
+    "classify": own_text.classify,
+    "answer": own_text.answer,
+    "embed": own_text.embed,
     "convert": _convert,
 }
