@@ -16,6 +16,7 @@ from functools import partial
 
 import jax
 import numpy as np
+import optax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jaxtyping import PyTree
@@ -27,7 +28,7 @@ from albert_jax.train.footprint import batch_shapes, fewest_devices
 from albert_jax.train.optimizer import make_optimizer
 from albert_jax.train.pretrain import compile_programs, eval_step, train_step
 from albert_jax.train.sharding import BATCH, make_mesh
-from albert_jax.train.state import init_state
+from albert_jax.train.state import TrainState, init_state
 
 
 def simulate_devices(config: MeshConfig) -> None:
@@ -97,8 +98,12 @@ def step_flops(experiment: PretrainingExperiment) -> dict[str, int]:
     def counted(program: Callable, *given: PyTree) -> int:
         return int(jax.jit(program).lower(*given).cost_analysis()["flops"])
 
+    def applied(gradients: PyTree, state: TrainState) -> tuple[PyTree, PyTree]:
+        updates, kept = optimizer.update(gradients, state.opt_state, state.params)
+        return optax.apply_updates(state.params, updates), kept
+
     forward = counted(partial(eval_step, model), state.params, batch)
-    update = counted(optimizer.update, state.params, state.opt_state, state.params)
+    update = counted(applied, state.params, state)
     whole = counted(partial(train_step, model, optimizer), state, batch)
     return {
         "forward": forward,

@@ -71,15 +71,17 @@ class Activations:
     kept: int
     """What the forward pass of all layers leaves for the backward pass."""
     attention: int
-    """Scores [b, n, t, t] in float32 while a layer's attention is differentiated:
-    scores, probabilities and the gradients of both; with dropout also what it draws."""
+    """Arrays [b, n, t, t] in float32 while a layer's attention is differentiated:
+    probabilities and the gradient of their logits; with dropout also what it draws, and
+    what autodiff keeps of every step."""
     feed_forward: int
-    """Arrays [b, t, f] while a layer's feed-forward is: tanh, activation, gradient."""
+    """Arrays [b, t, f] while a layer's feed-forward is: activation and gradient; with
+    ``remat`` "layer" also what the activation is of."""
     hidden: int
     """Arrays [b, t, h] meanwhile: what was kept of this layer, query, key, value and
-    context, and the gradients of all of these."""
+    context, and the gradients of all of these; what dropout draws."""
     again: int
-    """What ``remat`` "layer" did not keep of this layer, computed a second time."""
+    """What ``remat`` "layer" computes a second time, where a layer has inner blocks."""
     weights: int
     """Gradients that one use of the feed-forward adds to the sum; weights in the type
     that is computed in; and what a mesh gathers over its axis "fsdp"."""
@@ -112,21 +114,22 @@ class Activations:
         # Of one block. Its input; query, key, value, context and the wide layer before
         # its activation; both normalised sums, and a float32 a token for each.
         products = 4 * heads + wide + 2 * hidden + 2 * tokens * _FLOAT32
+        dropped, inner = c.attention_probs_dropout_prob > 0, c.inner_group_num
         kept = {
-            "nothing": 5 * hidden + 3 * heads + 6 * wide + 2 * scores,
+            # Also what the feed-forward takes and what its activation gives.
+            "nothing": 3 * hidden + products + wide + dropped * 2 * scores,
             "matmuls": hidden + products,
-            "layer": hidden / c.inner_group_num,
+            "layer": hidden / inner,
         }[c.remat]
-        dropped = c.attention_probs_dropout_prob > 0
         layer = (4 * h * h + 2 * h * f) // tensor
         cast = layer * width if width < _FLOAT32 else 0
         gathered = (layer * width + 2 * v * e * _FLOAT32) if mesh["fsdp"] > 1 else 0
         return cls(
-            kept=int(c.num_hidden_layers * c.inner_group_num * kept),
-            attention=(7 if dropped else 4) * scores,
-            feed_forward=3 * wide,
-            hidden=7 * hidden + 7 * heads,
-            again=c.inner_group_num * products if c.remat == "layer" else 0,
+            kept=int(c.num_hidden_layers * inner * kept),
+            attention=(8 if dropped else 2) * scores,
+            feed_forward=(3 if c.remat == "layer" else 2) * wide,
+            hidden=(11 if c.hidden_dropout_prob else 7) * hidden + 7 * heads,
+            again=inner * products if c.remat == "layer" and inner > 1 else 0,
             weights=2 * h * f * _FLOAT32 // tensor + cast + gathered // tensor,
             logits=2 * rows * data.predictions * v * _FLOAT32 // tensor,
         )
