@@ -144,5 +144,5 @@ def test_launch_scripts_are_shell_and_say_whether_they_were_run():
     for script in scripts:
         subprocess.run(["bash", "-n", script], check=True)
         text = script.read_text()
-        assert "Not run yet." in text or "Measured:" in text
+        assert "Not run yet." in text or "Run with" in text
         assert "albert-jax pretrain" in text and os.access(script, os.X_OK)
