@@ -82,6 +82,8 @@ def members(tree, places):
 def test_eight_seeds_in_one_program_are_eight_runs():
     programs, start = programs_of(EXPERIMENT)
     begin = fresh(programs, start)
+    for drawn in (jax.random.key_data(begin.key), begin.params["classifier"]["kernel"]):
+        assert len(np.unique(drawn, axis=0)) == 8
     states = [members(begin, slice(seed, seed + 1)) for seed in range(8)]
     mean, together = losses_of(programs, begin, batches_of(range(8)), 20)
     alone, losses = programs_of(replace(EXPERIMENT, seeds=1, seed=5))[0], []
