@@ -63,6 +63,7 @@ def test_from_text_to_answers(home, capsys, monkeypatch):
     assert main(["pretrain", spec, "--steps", "4", "--processes", "1"]) == 0
     said = capsys.readouterr().out
     assert "times the unigram baseline" in said and "runs/small" in said
+    assert "attention: our own, as the device is a cpu" in said
     assert (home / "runs/small/curves.png").read_bytes().startswith(b"\x89PNG")
     assert main(["fill-mask", "runs/small", "River [MASK] winter.", "--top", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()

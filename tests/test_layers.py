@@ -10,7 +10,13 @@ import tiny
 from flax import linen as nn
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from albert_jax.model.attention import attend, attention_bias
+from albert_jax.model import attention
+from albert_jax.model.attention import (
+    attend,
+    attention_bias,
+    attention_path,
+    unfused_because,
+)
 from albert_jax.model.heads import AlbertForPreTraining
 from albert_jax.model.layers import gelu, normalise
 from albert_jax.model.losses import MODEL_INPUTS, objective, pretraining_losses
@@ -58,13 +64,17 @@ def test_gelu_has_the_gradient_of_the_formula(dtype, tolerance):
     np.testing.assert_array_equal(slope(gelu, huge), [0, 1])
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 3e-2)]
 )
 def test_attention_is_softmax_of_products_and_so_is_its_gradient(
-    dtype, tolerance, packed
+    monkeypatch, dtype, tolerance, packed, fused
 ):
+    if fused:  # What cuDNN is asked, asked of XLA.
+        monkeypatch.setattr(attention, "unfused_because", lambda *head: None)
+        monkeypatch.setattr(attention, "_KERNEL", "xla")
     rows, positions, heads, width = 2, 7, 3, 5
     keys = jax.random.split(jax.random.key(0), 2)
     shape = (rows, positions, heads, 3, width)
@@ -91,6 +101,18 @@ def test_attention_is_softmax_of_products_and_so_is_its_gradient(
         np.testing.assert_allclose(
             a.astype("f"), b.astype("f"), rtol=tolerance, atol=tolerance
         )
+
+
+def test_attention_is_ours_where_cudnn_is_not_and_says_why(monkeypatch):
+    assert attention_path(tiny.config()) == "attention: our own, as the device is a cpu"
+    dropped = tiny.config(attention_probs_dropout_prob=0.1)
+    assert attention_path(dropped).endswith("as it has dropout")
+    # A GPU that is none: the kernel does not compile, and that is no error.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    why = unfused_because.__wrapped__(jnp.dtype("bfloat16"), 64)
+    assert why.startswith("cuDNN says: ") and len(why) > 20, why
+    monkeypatch.setattr(attention, "_KERNEL", "xla")
+    assert unfused_because.__wrapped__(jnp.dtype("bfloat16"), 64) is None
 
 
 def pretraining_loss(config, params, batch):

@@ -3,7 +3,7 @@
 Axes: b rows, t positions, s key positions, n heads, d head width, h = H, w = 3 H.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -70,14 +70,70 @@ def _weigh(
     return checkpoint_name(context, "context")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def attend(
     joint: Float[Array, "b t w"], bias: Float[Array, "b 1 #t t"], heads: int
 ) -> Float[Array, "b t h"]:
     """Attention without dropout, from the product that holds queries, keys and values.
 
-    Keeps no array of [t, t] for the backward pass. No gradient goes to ``bias``.
+    By cuDNN's fused kernel where the device has it, else by products of our own. Keeps
+    no array of [t, t] for the backward pass. No gradient goes to ``bias``.
     """
+    width = joint.shape[-1] // (3 * heads)
+    fused = not unfused_because(joint.dtype, width)
+    return (_fused if fused else _unfused)(joint, bias, heads)
+
+
+def attention_path(config: AlbertConfig) -> str:
+    """How attention is computed on the devices there are, and why, in a line."""
+    width = config.hidden_size // config.num_attention_heads
+    why = unfused_because(jnp.dtype(config.dtype), width)
+    if config.attention_probs_dropout_prob:
+        why = "it has dropout"
+    return f"attention: our own, as {why}" if why else "attention: fused, by cuDNN"
+
+
+@cache
+def unfused_because(dtype: jnp.dtype, width: int) -> str | None:
+    """Why heads of this width are not for cuDNN; None where they are.
+
+    Asked of the device, by compiling the kernel for one of them.
+    """
+    if jax.default_backend() != "gpu":
+        return f"the device is a {jax.default_backend()}"
+
+    def loss(joint: Array, bias: Array) -> Array:
+        return _fused(joint, bias, 1).astype(jnp.float32).sum()
+
+    shapes = (1, 64, 3 * width), (1, 1, 1, 64)
+    joint, bias = (
+        jax.ShapeDtypeStruct(shape, kind)
+        for shape, kind in zip(shapes, (dtype, jnp.float32), strict=True)
+    )
+    try:
+        jax.jit(jax.grad(loss)).lower(joint, bias).compile()
+    except Exception as error:  # whatever the kernel asks for that is not so
+        return "cuDNN says: " + str(error).strip().partition("\n")[0]
+    return None
+
+
+_KERNEL = "cudnn"
+
+
+def _fused(joint: Array, bias: Array, heads: int) -> Array:
+    rows, positions, _ = joint.shape
+    by_head = joint.reshape(rows, positions, heads, 3, -1)
+    # The kernel wants a whole bias, in the type that it computes in.
+    bias = jnp.broadcast_to(bias, (rows, 1, positions, positions)).astype(joint.dtype)
+    context = jax.nn.dot_product_attention(
+        *jnp.moveaxis(by_head, 3, 0),
+        jax.lax.stop_gradient(bias),
+        implementation=_KERNEL,
+    )
+    return checkpoint_name(context.reshape(rows, positions, -1), "context")
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _unfused(joint: Array, bias: Array, heads: int) -> Array:
     return _attend(joint, bias, heads)[0]
 
 
@@ -112,7 +168,7 @@ def _attend_backward(heads: int, saved: tuple, gradient: Array) -> tuple:
     return towards.reshape(joint.shape), None
 
 
-attend.defvjp(_attend, _attend_backward)
+_unfused.defvjp(_attend, _attend_backward)
 
 
 class SelfAttention(nn.Module):

@@ -18,6 +18,7 @@ from albert_jax.data.pipeline import PretrainingData
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import digest, to_dict
+from albert_jax.model.attention import attention_path
 from albert_jax.model.heads import AlbertForPreTraining
 from albert_jax.model.losses import (
     MODEL_INPUTS,
@@ -186,6 +187,7 @@ def pretrain(
             if start < experiment.steps:
                 utilization = Utilization.of(experiment.model, experiment.data)
                 progress.message(utilization.source)
+                progress.message(attention_path(experiment.model))
             _, step = run_loop(
                 state or _fresh(experiment, programs, tokenizer, open_init),
                 start,
