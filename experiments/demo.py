@@ -6,8 +6,8 @@ baseline.
 Command: make demo
 Measured: 2026-11-27, two cores of an Intel Xeon, jax 0.10.2, fresh clone and
 environment: 6 min 36 s in all, installation included, at 32,700 tokens/s; 10.2 M tokens
-seen, four epochs; held-out masked-LM accuracy 21.6 %, 2.9 times the unigram baseline of 7.5 %;
-held-out sentence-order accuracy 67.1 %.
+seen, four epochs; held-out masked-LM accuracy 21.6 %, 2.9 times the unigram baseline of
+7.5 %; held-out sentence-order accuracy 67.1 %.
 
 What the curves show: the commonest pieces and a text's subject by step 1,000 (15 %); a
 plateau until 2,000; then a second fall that the learning rate ends. On the plateau each
