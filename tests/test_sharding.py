@@ -19,7 +19,8 @@ import small_run
 
 from albert_jax.config import MeshConfig
 
-Shape = tuple[int, int, int]
+# Sizes of the axes; a fourth number is accumulation, and then there is no dropout.
+Shape = tuple[int, ...]
 ONE, FSDP = (1, 1, 1), (1, 8, 1)
 QUICK, SLOW = (ONE, FSDP), (ONE, (8, 1, 1), (2, 2, 2), (1, 2, 4))
 STEPS = 20
@@ -44,12 +45,17 @@ def train(mesh_shape: Shape) -> dict:
     from albert_jax.train.pretrain import compile_programs
     from albert_jax.train.sharding import make_mesh, place_batch
 
-    data, fsdp, tensor = mesh_shape
+    data, fsdp, tensor, *parts = mesh_shape
     config = MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
     mesh = make_mesh(config, jax.devices()[: data * fsdp * tensor])
     model = replace(EXPERIMENT.model, num_attention_heads=4, intermediate_size=64)
     optimizer = replace(EXPERIMENT.optimizer, learning_rate=0.00176)
     experiment = replace(EXPERIMENT, model=model, optimizer=optimizer, steps=100)
+    if parts:
+        model = replace(
+            model, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+        )
+        experiment = replace(experiment, model=model, accumulation=parts[0])
     with jax.set_mesh(mesh):
         programs = compile_programs(experiment, mesh)
         init = programs.init.lower(jax.random.key(0)).compile()
@@ -157,6 +163,16 @@ def test_every_mesh_trains_as_one_device(mesh, group):
     assert len(many) == STEPS and many[0] != many[-1]
     for ours, theirs in zip(many, one, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_batch_in_parts_on_a_mesh_takes_the_steps_of_the_whole_on_one_device():
+    runs = found(((*ONE, 1), (1, 2, 4, 4), (2, 1, 4, 4)))
+    one, *many = (run["losses"] for run in runs.values())
+    assert one != found(SLOW)[ONE]["losses"]  # dropout
+    for losses in many:
+        for ours, theirs in zip(losses, one, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 @pytest.mark.parametrize(("mesh", "group"), cases())
