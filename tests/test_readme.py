@@ -59,11 +59,15 @@ def test_files_and_tests_that_it_names_exist():
 
 
 def test_flags_that_it_names_exist():
+    from albert_jax.catalogue import load_experiment
     from albert_jax.config import PretrainingExperiment
     from albert_jax.identity import flatten, to_dict
 
-    fields = flatten(to_dict(PretrainingExperiment(name="any")))
+    own = load_experiment(f"{ROOT}/experiments/own.py:pair")
+    fields = set()
+    for experiment in (PretrainingExperiment(name="any"), own):
+        fields |= flatten(to_dict(experiment)).keys()
     known = {name.replace("_", "-") for name in fields}
     known |= {name.replace(".", ".no-") for name in known}
-    for flag in re.findall(r"--([a-z]+\.[a-z-]+)", README):
+    for flag in re.findall(r"--([a-z]+(?:\.[a-z-]+)+)", README):
         assert flag in known, flag
