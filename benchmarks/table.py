@@ -22,7 +22,7 @@ times the forward pass for a training step) over what products of 2048 x 2048 ma
 reach through the same XLA in the same round. *Peak* is the most memory that the process
 held; *first* is the first call, with what it compiles."""
 
-LOSSES = """\
+BUDGET = """\
 `python benchmarks/budget.py`: one step under JAX's profiler. Products of the layers are
 those with a weight matrix, forward, by the input and by the weights. What is kept for
 the backward pass is written into arrays of all layers, read from them, and first filled
@@ -212,7 +212,7 @@ def render(runs: Iterable[dict[str, Any]], budget: str) -> str:
         of_kind = [run for run in runs if run["case"].split("/")[0] == kind]
         table = comparison(kind, of_kind) if of_kind else "Not run."
         parts += [f"## {section.title}", section.note, table]
-    parts += ["## Where a step's time goes", LOSSES, budget]
+    parts += ["## Where a step's time goes", BUDGET, budget]
     return "\n\n".join([*parts, "## Runs", RUNS, listing(runs)]) + "\n"
 
 

@@ -51,8 +51,4 @@ def _unboxed(box: str) -> str:
 
 def note(line: str) -> None:
     """Something that the user should hear of, beside the command's output."""
-    print(f"albert-jax: {_one_line(line)}", file=sys.stderr)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    print("albert-jax:", *line.split(), file=sys.stderr)

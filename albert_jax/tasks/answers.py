@@ -14,6 +14,13 @@ from albert_jax.tasks.spans import Chunk, text_of
 N_BEST = 20
 
 
+def shares(scores: Sequence[float] | np.ndarray) -> list[float]:
+    """How scores, or logits, share out 1: their softmax."""
+    scores = np.asarray(scores)
+    odds = np.exp(scores - scores.max(initial=-np.inf))
+    return (odds / odds.sum()).tolist()
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A text of the context, and how well it starts and ends: logits of the span head,
@@ -41,9 +48,7 @@ class Answered:
     @property
     def probabilities(self) -> list[float]:
         """How the candidates share out 1: a softmax of start and end score together."""
-        scores = np.array([c.start_score + c.end_score for c in self.candidates])
-        odds = np.exp(scores - scores.max(initial=-np.inf))
-        return (odds / odds.sum()).tolist()
+        return shares([c.start_score + c.end_score for c in self.candidates])
 
     def given(self, threshold: float) -> str:
         """The best text, or "" where the null odds are at least ``threshold``."""

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from albert_jax.config import UserError
 from albert_jax.config.tasks import Task
 from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.tasks.answers import Answered
+from albert_jax.tasks.answers import Answered, shares
 from albert_jax.tasks.evaluation import NOT_SEEN, predict
 from albert_jax.tasks.examples import Example
 from albert_jax.tasks.own_text import example_of
@@ -94,7 +94,6 @@ class TaskModel:
         return tuple(None if p == NOT_SEEN else labels[p] for p in places)
 
     def _classified(self, place: int, logits: Any) -> Classified:
-        odds = np.exp(logits - logits.max())
-        shares = (odds / odds.sum()).tolist()
         labels = self.task.labels
-        return Classified(labels[place], dict(zip(labels, shares, strict=True)))
+        probabilities = dict(zip(labels, shares(logits), strict=True))
+        return Classified(labels[place], probabilities)
