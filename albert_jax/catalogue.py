@@ -2,7 +2,8 @@
 
 A file defines ``EXPERIMENTS``, a dictionary from arm to experiment, and a docstring
 whose first line says what it is. ``FILE:ARM`` names one; ``:ARM`` may be left out where
-there is only one.
+there is only one. The file of a study defines ``STUDIES`` beside it, a dictionary from
+scale to study.
 """
 
 import importlib.util
@@ -15,6 +16,7 @@ from types import ModuleType
 
 from albert_jax.config import PretrainingExperiment, UserError, nearest
 from albert_jax.config.finetuning import FinetuningExperiment
+from albert_jax.config.study import Study
 
 Experiment = PretrainingExperiment | FinetuningExperiment
 
@@ -43,6 +45,23 @@ def load_experiment(spec: str) -> Experiment:
         wanted = f"no arm {arm!r}" if arm else f"{len(arms)} arms: say {name}:ARM"
         raise UserError(f"{name} has {wanted}; it has {listed}" + nearest(arm, arms))
     return arms[arm]
+
+
+def load_study(path: str, scale: str) -> Study:
+    """The study of a file at a scale.
+
+    Raises:
+      UserError: no such file or scale, or the file does not define studies.
+    """
+    scales = getattr(_load(Path(path)), "STUDIES", None)
+    if not isinstance(scales, dict) or not scales:
+        raise UserError(f"{path} defines no STUDIES, a dictionary from scale to study")
+    if scale not in scales:
+        listed = ", ".join(scales)
+        raise UserError(
+            f"{path} has no scale {scale!r}; it has {listed}" + nearest(scale, scales)
+        )
+    return scales[scale]
 
 
 def find_experiments(root: Path) -> Iterator[Entry]:

@@ -25,6 +25,8 @@ The run was begun on two CPU devices, which came to wait for each other after 8,
 steps, so that XLA ended the process; the same command went on from step 8,500 on one.
 """
 
+from dataclasses import replace
+
 from albert_jax.config import (
     AlbertConfig,
     CheckpointConfig,
@@ -38,21 +40,32 @@ from albert_jax.config import (
 SMALL = PretrainingExperiment(
     name="small",
     model=AlbertConfig(
-        embedding_size=64,
+        embedding_size=128,
         hidden_size=128,
         num_hidden_layers=4,
         num_attention_heads=4,
         intermediate_size=512,
-        max_position_embeddings=32,
         initializer_range=0.035,
     ),
     corpus=CorpusConfig(sources=("text",), prepared="prepared/small"),
     data=DataConfig(sequence_length=32, batch_size=64, max_pairs=4),
     optimizer=OptimizerConfig(learning_rate=0.005, warmup_steps=500),
-    steps=9500,
-    checkpoint=CheckpointConfig(every=500),
-    evaluation=EvaluationConfig(every=500, rows=2048),
+    steps=11_000,
+    checkpoint=CheckpointConfig(every=1000),
+    evaluation=EvaluationConfig(every=1000, rows=2048),
     log_every=50,
 )
 
-EXPERIMENTS = {"small": SMALL}
+EXPERIMENTS = {
+    "short": SMALL,
+    "long": replace(
+        SMALL,
+        name="small-long",
+        init="runs/small",
+        data=DataConfig(sequence_length=256, batch_size=16, max_pairs=8),
+        optimizer=OptimizerConfig(learning_rate=0.002, warmup_steps=50),
+        steps=500,
+        checkpoint=CheckpointConfig(every=100),
+        evaluation=EvaluationConfig(every=250, rows=512),
+    ),
+}

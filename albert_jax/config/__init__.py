@@ -418,6 +418,8 @@ class PretrainingExperiment:
     """Length of the run and of its learning-rate schedule."""
     seed: int = 0
     """Initial weights, dropout, order of the data and masks all follow from it."""
+    seeds: int = 1
+    """Runs at once, with the seeds from ``seed`` on, in one compiled program."""
     accumulation: int = 1
     """Parts of a batch that are computed one after another, to need less memory; the
     gradient is that of the whole batch."""
@@ -428,7 +430,7 @@ class PretrainingExperiment:
     """Steps between lines of the metrics log."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "steps", "log_every", "accumulation")
+        _require_positive(self, "steps", "seeds", "log_every", "accumulation")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
         if self.data.sequence_length > self.model.max_position_embeddings:
             raise UserError(
@@ -441,3 +443,8 @@ class PretrainingExperiment:
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than "
                 f"steps = {self.steps}"
             )
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Every seed, the first one first."""
+        return tuple(range(self.seed, self.seed + self.seeds))
