@@ -73,6 +73,18 @@ def test_the_picture_has_every_panel_and_its_size(tmp_path, figures):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curves.png", "m.jsonl"]
 
 
+def test_both_sentence_objectives_have_panels(tmp_path, figures):
+    path = write_metrics(tmp_path / "m.jsonl")
+    with path.open("a") as file:
+        for step in (0, 400):
+            line = {"step": step, "eval/next_sentence_accuracy": 0.5 + step / 1000}
+            file.write(json.dumps(line) + "\n")
+    draw_curves(path, tmp_path / "c.png", "demo")
+    assert titles(figures[0]) == [*ALL[:3], "Next-sentence accuracy", ALL[3]]
+    (heldout,) = lines_of(figures[0].axes[3])["held-out documents"][:, 1:].T
+    np.testing.assert_allclose(heldout, [0.5, 0.9])
+
+
 def lines_of(axes):
     return {line.get_label(): line.get_xydata() for line in axes.get_lines()}
 

@@ -7,7 +7,7 @@ is made; ``dataclasses.replace`` is the whole override language.
 import difflib
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,7 @@ def _require_share(owner: Any, *names: str) -> None:
 ACTIVATIONS = ("gelu", "gelu_erf", "relu", "tanh", "linear")
 SHARING = ("all", "attention", "ffn", "none")
 REMAT = ("nothing", "matmuls", "layer")
+OBJECTIVES = ("sentence_order", "next_sentence", "none")
 
 # Released models (paper, Table 1; released configuration files): layers, width, heads.
 # English xlarge has 32 heads of 64; the 16 in Hugging Face's files does not change a
@@ -295,9 +296,7 @@ class DataConfig:
             self.sequence_length >= 8, "sequence_length", self.sequence_length, ">= 8"
         )
         _require_positive(self, "batch_size", "max_ngram", "max_pairs")
-        _require_choice(
-            "objective", self.objective, ("sentence_order", "next_sentence", "none")
-        )
+        _require_choice("objective", self.objective, OBJECTIVES)
         _require(
             0.0 <= self.short_fraction <= 1.0,
             "short_fraction",
@@ -396,9 +395,19 @@ class EvaluationConfig:
     """Held-out rows to evaluate on (fewer if the held-out documents make fewer)."""
     batch_size: int = 64
     """Rows that are evaluated at once."""
+    objectives: tuple[Literal["sentence_order", "next_sentence", "none"], ...] = ()
+    """What held-out rows ask about segments, each on rows of its own; none given: what
+    training asks. Masked LM is measured on the rows of the first."""
+    recipe: Literal["training", "paper"] = "training"
+    """How held-out rows are paired and masked: as the training rows are, or as the
+    paper says (both segments of one document, 15 % in n-grams of at most 3), so that
+    runs that train in different ways are measured in one."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "every", "rows", "batch_size")
+        for objective in self.objectives:
+            _require_choice("objectives", objective, OBJECTIVES)
+        _require_choice("recipe", self.recipe, ("training", "paper"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -448,3 +457,18 @@ class PretrainingExperiment:
     def all_seeds(self) -> tuple[int, ...]:
         """Every seed, the first one first."""
         return tuple(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def heldout(self) -> tuple[DataConfig, ...]:
+        """How held-out rows are made, one for each objective that is evaluated."""
+        data = self.data
+        if self.evaluation.recipe == "paper":
+            data = DataConfig(
+                sequence_length=data.sequence_length,
+                batch_size=data.batch_size,
+                objective=data.objective,
+                packing=data.packing,
+                max_pairs=data.max_pairs,
+            )
+        objectives = self.evaluation.objectives or (data.objective,)
+        return tuple(replace(data, objective=objective) for objective in objectives)

@@ -1,6 +1,7 @@
 """Losses as (sum, weight), so that any split of a batch adds up."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -126,6 +127,13 @@ def pretraining_weights(batch: Mapping[str, Array]) -> dict[str, Scalar]:
         "masked_lm_loss": batch["masked_weights"].sum(),
         "sentence_order_loss": order_weights.sum(),
     }
+
+
+def named(values: Mapping[str, Any], objective: str) -> dict[str, Any]:
+    """Metrics under the name of what their rows ask: one head and one loss serve
+    sentence order and next sentence."""
+    name = "next_sentence" if objective == "next_sentence" else "sentence_order"
+    return {key.replace("sentence_order", name): values[key] for key in values}
 
 
 def mean(pair: tuple[Scalar, Scalar]) -> Float[Array, ""]:

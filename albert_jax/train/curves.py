@@ -73,6 +73,7 @@ _PANELS = (
     _Panel("masked_lm_loss", "Masked LM loss", "cross-entropy (nats)"),
     _Panel("masked_lm_accuracy", "Masked LM accuracy", _SHARE, "unigram baseline"),
     _Panel("sentence_order_accuracy", "Sentence-order accuracy", _SHARE, "chance", 0.5),
+    _Panel("next_sentence_accuracy", "Next-sentence accuracy", _SHARE, "chance", 0.5),
     _Panel("learning_rate", "Learning rate", "learning rate"),
 )
 
@@ -147,7 +148,13 @@ class _Metrics:
 
 
 # Where the panels stand, by how many there are.
-_LAYOUTS = {1: ["A"], 2: ["AB"], 3: ["AB", "AC"], 4: ["AB", "CD"]}
+_LAYOUTS = {
+    1: ["A"],
+    2: ["AB"],
+    3: ["AB", "AC"],
+    4: ["AB", "CD"],
+    5: ["AB", "AC", "DE"],
+}
 
 
 def _figure(panels: list[_Panel], metrics: _Metrics, title: str) -> Figure:
@@ -155,7 +162,7 @@ def _figure(panels: list[_Panel], metrics: _Metrics, title: str) -> Figure:
     figure = Figure(figsize=(12, 1.0 + 3.5 * len(layout)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     grid = figure.subplot_mosaic("\n".join(layout), sharex=True)
-    for letter, panel in zip("ABCD", panels, strict=False):
+    for letter, panel in zip("ABCDE", panels, strict=False):
         _draw_panel(grid[letter], panel, metrics)
     for letter in layout[-1]:
         grid[letter].set_xlabel("training step")

@@ -1,6 +1,6 @@
 """Evaluation on held-out documents: always the same rows, masked in the same way."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 from albert_jax.config import EvaluationConfig
 from albert_jax.data.pipeline import Example, PretrainingData
-from albert_jax.model.losses import Sums
+from albert_jax.model.losses import Sums, named
 from albert_jax.train.metrics import add, means
 
 
@@ -16,39 +16,47 @@ class HeldOut:
     """Evaluates parameters on the first rows of the held-out documents.
 
     Args:
-      data: rows of the held-out split; its seed fixes their order and masks.
+      data: rows of the held-out split, for each sentence objective; its seed fixes
+        their order and masks. Masked LM is measured on those of the first.
       step: losses of one batch, without dropout.
       place: puts a batch on its devices.
     """
 
     def __init__(
         self,
-        data: PretrainingData,
+        data: Sequence[PretrainingData],
         config: EvaluationConfig,
         step: Callable[[PyTree, dict[str, Array]], Sums],
         place: Callable[[Example], dict[str, Array]],
     ) -> None:
         self._step = step
         self._place = place
-        rows = min(config.rows, data.rows_per_epoch)
-        examples = (data[n] for n in range(rows))
-        self._batches = list(_stack(examples, config.batch_size))
+        self._batches = {d.config.objective: _batches(d, config) for d in data}
 
     def __call__(self, params: PyTree) -> dict[str, float]:
         """Metrics under their names in the log, "eval/..."."""
-        sums: Sums = {}
-        for batch in self._batches:
-            sums = add(sums, self._step(params, self._place(batch)))
-        return {f"eval/{name}": value for name, value in means(sums).items()}
+        metrics: dict[str, float] = {}
+        for objective, batches in self._batches.items():
+            sums: Sums = {}
+            for batch in batches:
+                sums = add(sums, self._step(params, self._place(batch)))
+            metrics = named(means(sums), objective) | metrics
+        return {f"eval/{name}": value for name, value in metrics.items()}
 
     def unigram(self, piece_counts: np.ndarray) -> float:
         """Masked-LM accuracy of always answering the commonest training piece."""
         commonest = int(piece_counts.argmax())
+        batches = next(iter(self._batches.values()))
         right = sum(
             float(((b["masked_labels"] == commonest) * b["masked_weights"]).sum())
-            for b in self._batches
+            for b in batches
         )
-        return right / sum(float(b["masked_weights"].sum()) for b in self._batches)
+        return right / sum(float(b["masked_weights"].sum()) for b in batches)
+
+
+def _batches(data: PretrainingData, config: EvaluationConfig) -> list[Example]:
+    rows = min(config.rows, data.rows_per_epoch)
+    return list(_stack((data[n] for n in range(rows)), config.batch_size))
 
 
 def _stack(examples: Iterator[Example], size: int) -> Iterator[Example]:

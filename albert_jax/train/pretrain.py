@@ -23,6 +23,7 @@ from albert_jax.model.heads import AlbertForPreTraining
 from albert_jax.model.losses import (
     MODEL_INPUTS,
     Sums,
+    named,
     objective,
     pretraining_losses,
     pretraining_weights,
@@ -67,10 +68,12 @@ def train_step(
     state: TrainState,
     batch: Batch,
     accumulation: int = 1,
+    asks: str = "sentence_order",
 ) -> tuple[TrainState, Sums]:
     """One step on one batch: a pure function, fit for ``jit`` and ``vmap``.
 
-    The gradient is computed in ``accumulation`` parts, one after another.
+    The gradient is computed in ``accumulation`` parts, one after another. ``asks`` is
+    the sentence objective of the batch, which its losses are named by.
 
     Returns the next state and the batch's losses, and what ``take_step`` adds.
     """
@@ -84,7 +87,8 @@ def train_step(
         return gradient(loss, params, batch, dropout, accumulation)
 
     seen = batch.get("attention_mask", jnp.ones_like(batch["input_ids"]))
-    return take_step(gradient_of, optimizer, state, seen)
+    state, sums = take_step(gradient_of, optimizer, state, seen)
+    return state, named(sums, asks)
 
 
 def eval_step(model: nn.Module, params: PyTree, batch: Batch) -> Sums:
@@ -129,7 +133,7 @@ def pretrain(
     check_division(mesh, experiment)
     corpus, heldout, tokenizer = _open_corpus(experiment)
     data = PretrainingData(corpus, tokenizer, experiment.data, experiment.seed)
-    fixed = PretrainingData(heldout, tokenizer, experiment.data, seed=0)
+    fixed = [PretrainingData(heldout, tokenizer, d, seed=0) for d in experiment.heldout]
     programs = compile_programs(experiment, mesh)
     cadence = Cadence(
         steps=experiment.steps,
@@ -241,7 +245,13 @@ def compile_programs(
     return Programs(
         init=jax.jit(init, out_shardings=placement),
         step=jax.jit(
-            partial(step, model, optimizer, accumulation=experiment.accumulation),
+            partial(
+                step,
+                model,
+                optimizer,
+                accumulation=experiment.accumulation,
+                asks=experiment.data.objective,
+            ),
             donate_argnums=0,
             out_shardings=(placement, everywhere(mesh)),
         ),

@@ -78,6 +78,7 @@ _UNSHOWN = {
     "learning_rate",
     "train/gradient_norm",
     "train/sentence_order_loss",
+    "train/next_sentence_loss",
 }
 
 # Shares, shown in percent.
