@@ -11,6 +11,9 @@ from albert_jax.config.finetuning import FinetuningExperiment
 
 Experiment = PretrainingExperiment | FinetuningExperiment
 
+# What a setting was before there was such a field.
+_BEFORE = {"seeds": 1}
+
 # Where the devices stand, when to look and how fast rows are built: a run may resume
 # with other values of these, because they change no number that training computes.
 _FREE = (
@@ -78,6 +81,7 @@ def digest(value: Any) -> str:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "field: old -> new" for the flat settings that differ."""
+    old, new = _BEFORE | old, _BEFORE | new
     return [
         f"{name}: {old.get(name, 'unset')!r} -> {new.get(name, 'unset')!r}"
         for name in sorted(old.keys() | new.keys())

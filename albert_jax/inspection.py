@@ -51,8 +51,10 @@ def inspect(
     parameters = parameter_table(experiment.model)
     row = RowShape(data.sequence_length, data.predictions, data.pairs)
     flops = forward_flops(experiment.model, row)
-    forward = sum(flops.values()) * data.batch_size
+    rows = experiment.seeds * data.batch_size
+    forward = sum(flops.values()) * rows
     update = update_flops(experiment.optimizer, sum(parameters.values()))
+    update *= experiment.seeds
     document = {
         "name": experiment.name,
         "parameters": parameters | {"total": sum(parameters.values())},
@@ -64,11 +66,12 @@ def inspect(
             "total": 3 * forward + update,
         },
         "batch": {
-            "rows": data.batch_size,
+            "seeds": experiment.seeds,
+            "rows": rows,
             "tokens per row": data.sequence_length,
             "predictions per row": data.predictions,
             "pairs per row": data.pairs,
-            "tokens": data.batch_size * data.sequence_length,
+            "tokens": rows * data.sequence_length,
         },
         "steps": experiment.steps,
     } | footprint(experiment)

@@ -60,6 +60,7 @@ def from_pretrained(
     vocabulary: str | Path | None = None,
     revision: str | None = None,
     seed: int = 0,
+    run_seed: int | None = None,
     report: Report = warnings.warn,
     **overrides: Any,
 ) -> Pretrained:
@@ -73,6 +74,7 @@ def from_pretrained(
       head: the class, ``"AlbertForMaskedLM"``; by default what the source says. A part
         of it for which the source has no tensor, such as a new classifier, is drawn
         from ``seed``, and that is said.
+      run_seed: which of a run's several seeds; its first by default.
       num_labels: of a classifier that is drawn.
       vocabulary: a ``.model`` or ``vocab.txt`` that holds whatever the source has.
       revision: branch, tag or commit on the hub.
@@ -80,8 +82,8 @@ def from_pretrained(
       **overrides: fields of the configuration that hold whatever the source says.
 
     Raises:
-      UserError: there is no such source; it lacks a configuration, weights or single
-        tensors; or these, or the vocabulary, do not fit each other.
+      UserError: there is no such source, or seed of it; it lacks a configuration,
+        weights or single tensors; or these, or the vocabulary, do not fit each other.
     """
     if head is not None:
         head_named(head)
@@ -93,12 +95,16 @@ def from_pretrained(
         "report": report,
     }
     if (path / EXPERIMENT).is_file():
-        model, variables, tokenizer = load_run(path, report, **overrides)
+        model, variables, tokenizer = load_run(path, report, seed=run_seed, **overrides)
         config, params = model.config, variables["params"]
         options = options_of(model)
         if head and head != type(model).__name__:
             params = from_official(to_official(params, config), config, head, **drawing)
         head = head or type(model).__name__
+    elif run_seed is not None:
+        raise UserError(
+            f"run_seed is {run_seed}, but {source} is no run, which alone has seeds"
+        )
     else:
         folder = path if path.is_dir() else path.parent
         form, found = _read_weights(path)

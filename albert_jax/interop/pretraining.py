@@ -1,7 +1,7 @@
 """Pretraining that goes on from a model, wherever it comes from."""
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.interop.parameters import Report
 from albert_jax.interop.pretrained import Pretrained, from_pretrained
 from albert_jax.train import pretrain as plain
+from albert_jax.train.run import EXPERIMENT, run_seeds
+from albert_jax.train.seeds import stack
 
 # What of a configuration does not say what its parameters mean.
 _FREE = (
@@ -43,10 +45,21 @@ def pretrain(
     """
 
     def open_init(tokenizer: Tokenizer) -> PyTree:
-        source = _open(experiment, report)
-        _refuse_other_vocabulary(experiment, source, tokenizer)
-        # From every process the same values, for the mesh to place.
-        return jax.device_get(source.variables["params"])
+        said: set[str] = set()
+
+        def report_once(line: str) -> None:
+            if line not in said:
+                report(line)
+            said.add(line)
+
+        def params(seed: int, run_seed: int | None) -> PyTree:
+            source = _open(experiment, seed, run_seed, report_once)
+            _refuse_other_vocabulary(experiment, source, tokenizer)
+            # From every process the same values, for the mesh to place.
+            return jax.device_get(source.variables["params"])
+
+        found = [params(*pair) for pair in _sources(experiment).items()]
+        return stack(found) if experiment.seeds > 1 else found[0]
 
     return plain.pretrain(experiment, workdir, open_init=open_init, **options)
 
@@ -58,7 +71,9 @@ def check_init(experiment: PretrainingExperiment) -> None:
       UserError: it cannot be read, is another model, or has another vocabulary than the
         corpus will have.
     """
-    source, corpus = _open(experiment, [].append), experiment.corpus
+    seed, run_seed = next(iter(_sources(experiment).items()))
+    source = _open(experiment, seed, run_seed, [].append)
+    corpus = experiment.corpus
     if corpus.vocabulary is not None:
         tokenizer = Tokenizer.load(corpus.vocabulary)
         _refuse_other_vocabulary(experiment, source, tokenizer)
@@ -70,11 +85,44 @@ def check_init(experiment: PretrainingExperiment) -> None:
         )
 
 
-def _open(experiment: PretrainingExperiment, report: Report) -> Pretrained:
+def _sources(experiment: PretrainingExperiment) -> dict[int, int | None]:
+    """Seed of the experiment -> the seed of ``init`` that it starts from; None where
+    all start from what ``init`` is by default.
+
+    Each starts from its own, where ``init`` is a run of several seeds that has it.
+    """
+    folder, ours = Path(experiment.init).expanduser(), experiment.all_seeds
+    theirs = run_seeds(folder) if (folder / EXPERIMENT).is_file() else ()
+    if len(theirs) < 2 or (len(ours) == 1 and ours[0] not in theirs):
+        return dict.fromkeys(ours)
+    if missing := [str(seed) for seed in ours if seed not in theirs]:
+        raise UserError(
+            f"init is {experiment.init}, with seeds {theirs[0]} to {theirs[-1]}, but "
+            f"seed {', '.join(missing)} has no weights there to start from"
+        )
+    return {seed: seed for seed in ours}
+
+
+def _open(
+    experiment: PretrainingExperiment, seed: int, run_seed: int | None, report: Report
+) -> Pretrained:
+    """What one seed starts from: ``init``, or a seed of it."""
     source = from_pretrained(
-        experiment.init, "AlbertForPreTraining", seed=experiment.seed, report=report
+        experiment.init,
+        "AlbertForPreTraining",
+        seed=seed,
+        run_seed=run_seed,
+        report=report,
     )
-    theirs, ours = _meaning(source.model.config), _meaning(experiment.model)
+    known, wanted = source.model.config, experiment.model
+    depths = known.num_hidden_layers, wanted.num_hidden_layers
+    if depths[0] != depths[1] and _has_one_layer(known) and _has_one_layer(wanted):
+        report(
+            f"init is {experiment.init}, whose one layer is applied {depths[0]} times "
+            f"there and {depths[1]} times here"
+        )
+        known = replace(known, num_hidden_layers=depths[1])
+    theirs, ours = _meaning(known), _meaning(wanted)
     if wrong := {name: theirs[name] for name in ours if ours[name] != theirs[name]}:
         listed = ", ".join(
             f"model.{name} to {value!r}" for name, value in wrong.items()
@@ -83,6 +131,12 @@ def _open(experiment: PretrainingExperiment, report: Report) -> Pretrained:
             f"init is {experiment.init}, which is another model; set {listed}"
         )
     return source
+
+
+def _has_one_layer(config: AlbertConfig) -> bool:
+    """Whether the parameters are the same at any depth, as where the paper starts
+    deeper models from shallower ones (Table 11)."""
+    return config.share == "all" and config.num_hidden_groups == 1
 
 
 def _meaning(config: AlbertConfig) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def step_memory(experiment: PretrainingExperiment, mesh: Mesh) -> dict[str, int]
     rows = NamedSharding(mesh, BATCH)
     batch = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows)
-        for name, leaf in batch_shapes(experiment.data).items()
+        for name, leaf in batch_shapes(experiment.data, experiment.seeds).items()
     }
     with jax.set_mesh(mesh):
         step = programs.step.lower(programs.shapes, batch).compile()
@@ -82,7 +82,8 @@ def step_memory(experiment: PretrainingExperiment, mesh: Mesh) -> dict[str, int]
 
 
 def step_flops(experiment: PretrainingExperiment) -> dict[str, int]:
-    """FLOPs of a step on the whole batch, as XLA's cost analysis counts them.
+    """FLOPs of a step on the whole batch of every seed, as XLA's cost analysis counts
+    them for one.
 
     XLA counts the body of a loop once, however often it runs: so layers are unrolled
     here, a batch is computed in one part, and nothing is computed again for ``remat``.
@@ -105,9 +106,10 @@ def step_flops(experiment: PretrainingExperiment) -> dict[str, int]:
     forward = counted(partial(eval_step, model), state.params, batch)
     update = counted(applied, state.params, state)
     whole = counted(partial(train_step, model, optimizer), state, batch)
-    return {
+    counts = {
         "forward": forward,
         "backward": whole - forward - update,
         "optimizer": update,
         "total": whole,
     }
+    return {name: experiment.seeds * count for name, count in counts.items()}

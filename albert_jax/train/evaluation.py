@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
+import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -10,10 +11,12 @@ from albert_jax.config import EvaluationConfig
 from albert_jax.data.pipeline import Example, PretrainingData
 from albert_jax.model.losses import Sums, named
 from albert_jax.train.metrics import add, means
+from albert_jax.train.seeds import over_seeds
 
 
 class HeldOut:
-    """Evaluates parameters on the first rows of the held-out documents.
+    """Evaluates parameters on the first rows of the held-out documents, those of
+    several seeds on the same.
 
     Args:
       data: rows of the held-out split, for each sentence objective; its seed fixes
@@ -34,13 +37,16 @@ class HeldOut:
         self._batches = {d.config.objective: _batches(d, config) for d in data}
 
     def __call__(self, params: PyTree) -> dict[str, float]:
-        """Metrics under their names in the log, "eval/..."."""
+        """Metrics under their names in the log, "eval/..."; of several seeds the mean,
+        and each seed's own as ``train/seeds.py`` names it."""
         metrics: dict[str, float] = {}
         for objective, batches in self._batches.items():
             sums: Sums = {}
             for batch in batches:
                 sums = add(sums, self._step(params, self._place(batch)))
-            metrics = named(means(sums), objective) | metrics
+            sums = jax.device_get(sums)
+            found = means(over_seeds(sums) | sums)
+            metrics = named(found, objective) | metrics
         return {f"eval/{name}": value for name, value in metrics.items()}
 
     def unigram(self, piece_counts: np.ndarray) -> float:

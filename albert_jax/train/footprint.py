@@ -64,8 +64,8 @@ class Activations:
     """Bytes of a step on one device beside its state and its gradients, by formula.
 
     b rows of t tokens are on the device at once: its part of the batch, of
-    ``accumulation`` parts one. Heads, the feed-forward width f and the vocabulary are
-    its part, if the axis "tensor" divides them.
+    ``accumulation`` parts one, of every seed. Heads, the feed-forward width f and the
+    vocabulary are its part, if the axis "tensor" divides them.
     """
 
     kept: int
@@ -101,6 +101,7 @@ class Activations:
         """Those of an experiment on a mesh with axes of these sizes."""
         c, data = experiment.model, experiment.data
         rows = data.batch_size // (mesh["data"] * mesh["fsdp"])
+        rows *= experiment.seeds
         rows //= experiment.accumulation
         tensor, width = mesh["tensor"], jnp.dtype(c.dtype).itemsize
         tokens, e = rows * data.sequence_length, c.embedding_size
@@ -121,7 +122,8 @@ class Activations:
             "matmuls": hidden + products,
             "layer": hidden / inner,
         }[c.remat]
-        layer = (4 * h * h + 2 * h * f) // tensor
+        wide_use = experiment.seeds * 2 * h * f * _FLOAT32 // tensor
+        layer = experiment.seeds * (4 * h * h + 2 * h * f) // tensor
         cast = layer * width if width < _FLOAT32 else 0
         gathered = (layer * width + 2 * v * e * _FLOAT32) if mesh["fsdp"] > 1 else 0
         return cls(
@@ -130,14 +132,15 @@ class Activations:
             feed_forward=(3 if c.remat == "layer" else 2) * wide,
             hidden=(11 if c.hidden_dropout_prob else 7) * hidden + 7 * heads,
             again=inner * products if c.remat == "layer" and inner > 1 else 0,
-            weights=2 * h * f * _FLOAT32 // tensor + cast + gathered // tensor,
+            weights=wide_use + cast + gathered // tensor,
             logits=2 * rows * data.predictions * v * _FLOAT32 // tensor,
         )
 
 
-def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """The arrays of a batch, see ``PretrainingData``."""
-    rows, kinds = config.batch_size, {}
+def batch_shapes(config: DataConfig, seeds: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays of a batch, see ``PretrainingData``; of several seeds, one of each."""
+    leading = (seeds,) if seeds > 1 else ()
+    rows, kinds = (*leading, config.batch_size), {}
     for width, kind, names in (
         (config.sequence_length, jnp.int32, ("input_ids", "token_type_ids")),
         (config.sequence_length, jnp.int32, ("position_ids", "segment_ids")),
@@ -147,7 +150,7 @@ def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
         (config.predictions, jnp.int32, ("masked_positions", "masked_labels")),
         (config.predictions, jnp.float32, ("masked_weights",)),
     ):
-        kinds |= {name: jax.ShapeDtypeStruct((rows, width), kind) for name in names}
+        kinds |= {name: jax.ShapeDtypeStruct((*rows, width), kind) for name in names}
     return kinds
 
 

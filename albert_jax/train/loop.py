@@ -14,6 +14,7 @@ from albert_jax.config import UserError
 from albert_jax.model.losses import Sums
 from albert_jax.train.metrics import MetricsLog, add, means
 from albert_jax.train.progress import Progress
+from albert_jax.train.seeds import over_seeds
 from albert_jax.train.state import TrainState
 from albert_jax.train.utilization import Utilization
 
@@ -88,7 +89,8 @@ class Recorder:
       tokens: real tokens that earlier attempts at this run have seen.
       utilization: what MFU is computed by; without it, none is logged.
 
-    A line of the log has, beside the means of losses under "train/",
+    A line of the log has, all of it about all seeds, beside the means of losses under
+    "train/",
       tokens: real tokens seen so far, padding left out;
       tokens_per_second: real tokens, by the time between steps, evaluation and saving
         left out;
@@ -157,7 +159,7 @@ class Recorder:
                     "last checkpoint. A lower learning rate or a longer warm-up "
                     "usually helps"
                 )
-        self._window = add(self._window, sums)
+        self._window = add(self._window, over_seeds(sums))
         self._steps += 1
         values = self._values(step)
         self._progress.update(step, values)

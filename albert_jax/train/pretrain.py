@@ -1,6 +1,6 @@
 """Pretraining: its step as a pure function, and the run that drives it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,12 @@ from albert_jax.train.optimizer import linear_schedule, make_optimizer
 from albert_jax.train.processes import agreed, alike, first, meet
 from albert_jax.train.progress import Progress, describe
 from albert_jax.train.run import CHECKPOINTS, CURVES, METRICS, open_run, run_identity
+from albert_jax.train.seeds import (
+    evaluation_of_seeds,
+    keys_of,
+    stack,
+    step_of_seeds,
+)
 from albert_jax.train.sharding import (
     abstract,
     check_division,
@@ -109,7 +115,8 @@ def pretrain(
 
     Args:
       open_init: the parameters that a new run starts from, given the corpus's
-        tokenizer; ``interop.pretraining.pretrain`` opens the experiment's ``init``.
+        tokenizer, with an axis of seeds where there are several;
+        ``interop.pretraining.pretrain`` opens the experiment's ``init``.
       accept_changes: resume although settings differ from the checkpoint's.
       console: what to show progress on; nothing is printed without one.
       stopping: asked before every step; once it says yes the state is saved and
@@ -132,7 +139,10 @@ def pretrain(
     mesh = make_mesh(experiment.mesh)
     check_division(mesh, experiment)
     corpus, heldout, tokenizer = _open_corpus(experiment)
-    data = PretrainingData(corpus, tokenizer, experiment.data, experiment.seed)
+    data = [
+        PretrainingData(corpus, tokenizer, experiment.data, seed)
+        for seed in experiment.all_seeds
+    ]
     fixed = [PretrainingData(heldout, tokenizer, d, seed=0) for d in experiment.heldout]
     programs = compile_programs(experiment, mesh)
     cadence = Cadence(
@@ -189,7 +199,9 @@ def pretrain(
 
             utilization = None
             if start < experiment.steps:
-                utilization = Utilization.of(experiment.model, experiment.data)
+                utilization = Utilization.of(
+                    experiment.model, experiment.data, experiment.seeds
+                )
                 progress.message(utilization.source)
                 progress.message(attention_path(experiment.model))
             _, step = run_loop(
@@ -216,7 +228,10 @@ def pretrain(
 
 @dataclass(frozen=True)
 class Programs:
-    """What runs on the devices, and the shapes and places of what it runs on."""
+    """What runs on the devices, and the shapes and places of what it runs on.
+
+    Of several seeds, states and batches to train on have an axis of seeds first.
+    """
 
     init: Callable[..., TrainState]
     """Of a key, and perhaps ``params``."""
@@ -239,26 +254,39 @@ def compile_programs(
     )
     optimizer = make_optimizer(experiment.optimizer, schedule)
     init = partial(init_state, model=model, optimizer=optimizer)
-    shapes = abstract(mesh, init, jax.random.key(0))
-    placement = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     step, evaluate = (on_mesh(mesh, program) for program in (train_step, eval_step))
+    step = partial(
+        step,
+        model,
+        optimizer,
+        accumulation=experiment.accumulation,
+        asks=experiment.data.objective,
+    )
+    evaluate = partial(evaluate, model)
+    if experiment.seeds > 1:
+        init = jax.vmap(init)
+        step = step_of_seeds(step, experiment.all_seeds)
+        evaluate = evaluation_of_seeds(evaluate, experiment.all_seeds)
+    shapes = abstract(mesh, init, _key(experiment))
+    placement = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     return Programs(
         init=jax.jit(init, out_shardings=placement),
         step=jax.jit(
-            partial(
-                step,
-                model,
-                optimizer,
-                accumulation=experiment.accumulation,
-                asks=experiment.data.objective,
-            ),
+            step,
             donate_argnums=0,
             out_shardings=(placement, everywhere(mesh)),
         ),
-        evaluate=jax.jit(partial(evaluate, model), out_shardings=everywhere(mesh)),
+        evaluate=jax.jit(evaluate, out_shardings=everywhere(mesh)),
         shapes=shapes,
         schedule=schedule,
     )
+
+
+def _key(experiment: PretrainingExperiment) -> Array:
+    """What all draws of a run derive from; of several seeds, a key each."""
+    if experiment.seeds > 1:
+        return keys_of(experiment.all_seeds)
+    return jax.random.key(experiment.seed)
 
 
 def _fresh(
@@ -268,7 +296,7 @@ def _fresh(
     open_init: Callable[[Tokenizer], PyTree] | None,
 ) -> TrainState:
     """The state of a run that has not begun."""
-    key = jax.random.key(experiment.seed)
+    key = _key(experiment)
     if experiment.init is None:
         return programs.init(key)
     if open_init is None:
@@ -329,9 +357,11 @@ def _refuse_other_settings(
 
 
 def _batches(
-    data: PretrainingData, position: int, steps: int, mesh: Mesh
+    data: Sequence[PretrainingData], position: int, steps: int, mesh: Mesh
 ) -> Iterator[Batch]:
-    """The batches of the steps that are left, on their devices."""
-    size = data.config.batch_size
-    rows = data.batches(position, position + steps * size, *host_part(mesh))
+    """The batches of the steps that are left, on their devices; of several seeds,
+    [seeds, rows, ...] of the same rows' numbers."""
+    end = position + steps * data[0].config.batch_size
+    streams = [one.batches(position, end, *host_part(mesh)) for one in data]
+    rows = streams[0] if len(data) == 1 else map(stack, zip(*streams, strict=True))
     return (place_batch(mesh, batch) for batch in rows)

@@ -90,7 +90,7 @@ def describe(values: dict[str, float]) -> str:
     return ", ".join(
         _describe_one(name, value)
         for name, value in values.items()
-        if name not in _UNSHOWN
+        if name not in _UNSHOWN and "/seed-" not in name
     )
 
 

@@ -137,7 +137,7 @@ def load_run(
     Args:
       report: hears which of several seeds it is, and of checkpoints that were skipped
         because they are damaged.
-      seed: which of a fine-tuning run's; its first by default.
+      seed: which of a run's; its first by default.
       **overrides: fields of the model's configuration that hold whatever the run says.
 
     Raises:
@@ -145,10 +145,7 @@ def load_run(
     """
     folder = Path(folder)
     record = read_experiment(folder)
-    tuned = "model" in record
-    kind = FinetuningExperiment if tuned else PretrainingExperiment
-    experiment = from_dict(kind, record["experiment"])
-    seeds = experiment.all_seeds if tuned else (experiment.seed,)
+    seeds = _experiment(record).all_seeds
     if seed is None and len(seeds) > 1:
         listed = ", ".join(map(str, seeds))
         report(f"{folder} has seeds {listed}: these are the weights of {seeds[0]}")
@@ -156,17 +153,41 @@ def load_run(
         raise UserError(
             f"seed is {seed}, but {folder} has {', '.join(map(str, seeds))}"
         )
-    if tuned:
+    number = 0 if seed is None else seeds.index(seed)
+    if "model" in record:
         model, params, _, tokenizer = load_seeds(folder, report, **overrides)
-        number = 0 if seed is None else seeds.index(seed)
         params = jax.tree.map(lambda leaf: leaf[number], params)
-    else:
-        fields = record["experiment"]["model"] | overrides
-        model = AlbertForPreTraining(from_dict(AlbertConfig, fields))
-        shapes = {"params": abstract_params(model)}
-        params = _restore(folder, record, experiment, shapes, report)["params"]
-        tokenizer = _tokenizer(folder, record)
-    return model, {"params": params}, tokenizer
+        return model, {"params": params}, tokenizer
+    fields = record["experiment"]["model"] | overrides
+    model = AlbertForPreTraining(from_dict(AlbertConfig, fields))
+    shapes = abstract_params(model)
+    if len(seeds) > 1:
+        shapes = _each(shapes, len(seeds))
+    params = _restore(folder, record, {"params": shapes}, report)["params"]
+    if len(seeds) > 1:
+        params = jax.tree.map(lambda leaf: leaf[number], params)
+    return model, {"params": params}, _tokenizer(folder, record)
+
+
+def run_seeds(folder: Path) -> tuple[int, ...]:
+    """The seeds of a run, the first one first.
+
+    Raises:
+      UserError: it is not a run.
+    """
+    return _experiment(read_experiment(folder)).all_seeds
+
+
+def _experiment(record: dict[str, Any]) -> PretrainingExperiment | FinetuningExperiment:
+    kind = FinetuningExperiment if "model" in record else PretrainingExperiment
+    return from_dict(kind, record["experiment"])
+
+
+def _each(shapes: PyTree, members: int) -> PyTree:
+    """The shapes of so many, along an axis that comes first."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), shapes
+    )
 
 
 def load_seeds(
@@ -183,21 +204,16 @@ def load_seeds(
       UserError: no usable checkpoint.
     """
     record = read_experiment(folder)
-    experiment = from_dict(FinetuningExperiment, record["experiment"])
+    experiment = _experiment(record)
     said = record["model"]
     config = from_dict(AlbertConfig, said["config"] | overrides)
     model = make_head(said["head"], config, **said["options"])
     members = len(experiment.rates) * experiment.seeds
     branch = "best" if experiment.rule == "best" else "params"
-    shapes = {
-        branch: jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype),
-            abstract_params(model),
-        )
-    }
+    shapes = {branch: _each(abstract_params(model), members)}
     if experiment.holds_out:
         shapes["score"] = jax.ShapeDtypeStruct((members,), jnp.float32)
-    state = _restore(folder, record, experiment, shapes, report)
+    state = _restore(folder, record, shapes, report)
     scores = np.asarray(state.get("score", [])).tolist()
     begin = experiment.best_rate(scores) * experiment.seeds if scores else 0
     params = jax.tree.map(
@@ -209,7 +225,6 @@ def load_seeds(
 def _restore(
     folder: Path,
     record: dict[str, Any],
-    experiment: PretrainingExperiment | FinetuningExperiment,
     shapes: dict[str, PyTree],
     report: Callable[[str], None],
 ) -> dict[str, PyTree]:
@@ -223,7 +238,7 @@ def _restore(
     )
     with Checkpoints(
         folder / CHECKPOINTS,
-        keep=experiment.checkpoint.keep,
+        keep=_experiment(record).checkpoint.keep,
         identity=record["identity"],
         report=report,
     ) as checkpoints:

@@ -82,7 +82,14 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
 def check_division(
     mesh: Mesh | AbstractMesh, experiment: PretrainingExperiment
 ) -> None:
-    """Raises a ``UserError`` unless the mesh divides the heads and the batches."""
+    """Raises a ``UserError`` unless the mesh divides the heads and the batches, and is
+    one device where there are several seeds."""
+    if experiment.seeds > 1 and mesh.size > 1:
+        raise UserError(
+            f"seeds is {experiment.seeds}, which one device trains together, but the "
+            f"mesh has {mesh.size}: let the run see one device only, or train seeds "
+            "one after another, with seeds = 1 and a seed each"
+        )
     heads, tensor = experiment.model.num_attention_heads, mesh.shape["tensor"]
     if heads % tensor:
         raise UserError(

@@ -50,19 +50,20 @@ class Utilization:
     """What a training step asks of the devices, and what they can give."""
 
     step_flops: int
-    """Of the whole batch, forward and backward."""
+    """Of the whole batch of every seed, forward and backward."""
     peak: float | None
     """FLOP/s of all devices; none where it is not known."""
     source: str
     """Where the peak is from, in words."""
 
     @classmethod
-    def of(cls, model: AlbertConfig, data: DataConfig) -> "Utilization":
-        """That of an experiment on the devices there are."""
+    def of(cls, model: AlbertConfig, data: DataConfig, seeds: int = 1) -> "Utilization":
+        """That of so many seeds of an experiment on the devices there are."""
         row = RowShape(data.sequence_length, data.predictions, data.pairs)
         one = jax.devices()[0]
         rate, source = peak(one.platform, one.device_kind, jax.device_count())
-        return cls(data.batch_size * training_flops(model, row), rate, source)
+        rows = seeds * data.batch_size
+        return cls(rows * training_flops(model, row), rate, source)
 
     def mfu(self, steps: int, seconds: float) -> float | None:
         """The share of the peak that ``steps`` in ``seconds`` come to."""

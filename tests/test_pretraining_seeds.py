@@ -1,0 +1,277 @@
+"""Several seeds of a pretraining run in one program: each as it is alone."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_run
+
+from albert_jax.config import MeshConfig, UserError
+from albert_jax.data.pipeline import PretrainingData
+from albert_jax.data.shards import PreparedCorpus
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.identity import differences
+from albert_jax.inspection import inspect
+from albert_jax.interop.pretrained import from_pretrained
+from albert_jax.interop.pretraining import check_init
+from albert_jax.interop.pretraining import pretrain as continue_pretraining
+from albert_jax.train.loop import NonFiniteLossError
+from albert_jax.train.pretrain import compile_programs, pretrain
+from albert_jax.train.run import load_run
+from albert_jax.train.seeds import keys_of
+from albert_jax.train.sharding import check_division, make_mesh
+
+TIMES = ("tokens_per_second", "data_wait", "mfu")
+METRIC = "eval/masked_lm_loss"
+SEEDS = (3, 4)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """Seed 3 alone, with dropout, and its gradients clipped."""
+    made = small_run.make(tmp_path_factory.mktemp("corpus"))
+    optimizer = dataclasses.replace(made.optimizer, clip_norm=0.5)
+    return dataclasses.replace(made, optimizer=optimizer, seed=SEEDS[0])
+
+
+@pytest.fixture(scope="module")
+def two(one):
+    return dataclasses.replace(one, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def together(two, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "together"
+    return folder, pretrain(two, folder)
+
+
+@pytest.fixture(scope="module")
+def alone(one, tmp_path_factory):
+    """Seed 4 alone."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    return folder, pretrain(dataclasses.replace(one, seed=SEEDS[1]), folder)
+
+
+def log(folder: Path):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in TIMES}
+        for line in lines
+    ]
+
+
+def batches(experiment):
+    """The batches of each of the experiment's seeds."""
+    corpus = PreparedCorpus.open(experiment.corpus.prepared)
+    tokenizer = Tokenizer.load(corpus.tokenizer_path)
+    rows = experiment.steps * experiment.data.batch_size
+    return [
+        PretrainingData(corpus, tokenizer, experiment.data, seed).batches(0, rows)
+        for seed in experiment.all_seeds
+    ]
+
+
+@pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_twenty_steps_together_are_those_of_each_seed_alone(one, accumulation):
+    model = dataclasses.replace(one.model, attention_probs_dropout_prob=0.1)
+    one = dataclasses.replace(one, model=model, steps=20, accumulation=accumulation)
+    several = dataclasses.replace(one, seeds=3)
+    mesh = make_mesh(one.mesh)
+    programs, single = compile_programs(several, mesh), compile_programs(one, mesh)
+    state = programs.init(keys_of(several.all_seeds))
+    states = [single.init(jax.random.key(seed)) for seed in several.all_seeds]
+    for i, other in enumerate(states):
+        ours = jax.tree.map(lambda x, i=i: x[i], state.params)
+        jax.tree.map(np.testing.assert_array_equal, ours, other.params)
+    for rows in zip(*batches(several), strict=True):
+        stacked = {n: jnp.stack([r[n] for r in rows]) for n in rows[0]}
+        state, sums = programs.step(state, stacked)
+        for i, row in enumerate(rows):
+            states[i], own = single.step(states[i], row)
+            for name, pair in own.items():
+                ours = [float(x) for x in sums[f"{name}/seed-{several.all_seeds[i]}"]]
+                theirs = [float(x) for x in pair]
+                assert ours == pytest.approx(theirs, rel=1e-5), name
+            assert own["gradient_norm"][0] > one.optimizer.clip_norm
+
+
+def test_the_log_has_means_and_each_seeds_own_values(one, together, alone):
+    lines, single = log(together[0]), log(alone[0])
+    assert [line["step"] for line in lines] == [line["step"] for line in single]
+    for line, other in zip(lines, single, strict=True):
+        own = {n for n in line if "/seed-" in n}
+        assert bool(own) == (METRIC in line)
+        for name in {n.partition("/seed-")[0] for n in own}:
+            values = [line[f"{name}/seed-{seed}"] for seed in SEEDS]
+            assert values[0] != values[1]
+            assert line[name] == pytest.approx(sum(values) / 2, rel=1e-6)
+            # By now the weights differ in the last bits.
+            assert values[1] == pytest.approx(other[name], rel=1e-3, abs=2e-3)
+        assert line.keys() - own == other.keys()
+    assert lines[-1][METRIC] == together[1][METRIC]
+    assert together[1][METRIC + "/seed-3"] < lines[1][METRIC + "/seed-3"] - 0.2
+
+
+def test_tokens_are_those_of_all_seeds(one, two, together, alone, tmp_path):
+    first = pretrain(one, tmp_path)
+    assert first["step"] == one.steps
+    counted = [
+        [line["tokens"] for line in log(folder) if "tokens" in line]
+        for folder in (tmp_path, alone[0], together[0])
+    ]
+    assert [a + b for a, b in zip(*counted[:2], strict=True)] == counted[2]
+    ours, theirs = inspect(two), inspect(one)
+    assert ours["batch"]["tokens"] == 2 * theirs["batch"]["tokens"]
+    for part, count in theirs["flops_per_step"].items():
+        assert ours["flops_per_step"][part] == 2 * count
+    for part, count in theirs["bytes_per_device"].items():
+        # What is at work may be another of its terms.
+        assert ours["bytes_per_device"][part] == pytest.approx(2 * count, rel=0.01)
+
+
+@pytest.mark.parametrize("stop_after", [1, 7])
+def test_stopped_and_resumed_is_uninterrupted(two, together, tmp_path, stop_after):
+    # As a killed run: at its checkpoint, with lines of the log beyond it.
+    asked = []
+
+    def stopping():
+        asked.append(None)
+        return len(asked) > stop_after
+
+    assert pretrain(two, tmp_path, stopping=stopping)["step"] == stop_after
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": stop_after + 1, "tokens": 1}) + "\n")
+    assert pretrain(two, tmp_path) == together[1]
+    if stop_after % two.log_every == 0:
+        assert log(tmp_path) == log(together[0])
+    ours, theirs = (
+        {line["step"]: line for line in log(folder) if METRIC in line}
+        for folder in (tmp_path, together[0])
+    )
+    assert ours == theirs
+    for seed in SEEDS:
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            load_run(tmp_path, seed=seed)[1],
+            load_run(together[0], seed=seed)[1],
+        )
+
+
+def test_a_run_is_loaded_seed_by_seed(together, alone):
+    said = []
+    _, first, _ = load_run(together[0], said.append)
+    assert said == [f"{together[0]} has seeds 3, 4: these are the weights of 3"]
+    found = [load_run(together[0], pytest.fail, seed=s)[1]["params"] for s in SEEDS]
+    jax.tree.map(np.testing.assert_array_equal, found[0], first["params"])
+    theirs = load_run(alone[0], pytest.fail)[1]["params"]
+
+    def distance(params):
+        gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, theirs)
+        return max(jax.tree.leaves(gaps))
+
+    assert distance(found[1]) < 0.01 < 0.1 < distance(found[0])
+    with pytest.raises(UserError, match="seed is 5, but .* has 3, 4"):
+        load_run(together[0], seed=5)
+
+
+def starts(folder: Path) -> dict[str, float]:
+    """What was evaluated before the first step."""
+    return next(line for line in log(folder) if METRIC in line)
+
+
+def test_each_seed_goes_on_from_its_own_weights(two, together, tmp_path):
+    more = dataclasses.replace(two, init=str(together[0]), steps=2)
+    check_init(more)
+    continue_pretraining(more, tmp_path / "both", report=pytest.fail)
+    begun = starts(tmp_path / "both")
+    for seed in SEEDS:
+        own = f"{METRIC}/seed-{seed}"
+        assert begun[own] == pytest.approx(together[1][own], rel=1e-5)
+    # One seed alone finds its own too, and the first one's where it has none.
+    for seed, source, said in ((4, 4, 0), (0, 3, 1)):
+        single, lines = dataclasses.replace(more, seed=seed, seeds=1), []
+        continue_pretraining(single, tmp_path / str(seed), report=lines.append)
+        found = starts(tmp_path / str(seed))[METRIC]
+        assert found == pytest.approx(together[1][f"{METRIC}/seed-{source}"], rel=1e-5)
+        assert len(lines) == said
+    with pytest.raises(UserError, match="with seeds 3 to 4, but seed 2 has no weights"):
+        check_init(dataclasses.replace(more, seed=2))
+    # All seeds start from the one that there is.
+    both = dataclasses.replace(more, init=str(tmp_path / "4"))
+    continue_pretraining(both, tmp_path / "one", report=pytest.fail)
+    begun = starts(tmp_path / "one")
+    assert begun[f"{METRIC}/seed-3"] == begun[f"{METRIC}/seed-4"] == begun[METRIC]
+
+
+def test_a_deeper_model_starts_from_a_shallower_one(two, together, tmp_path):
+    deep = dataclasses.replace(two.model, num_hidden_layers=3)
+    more = dataclasses.replace(two, model=deep, init=str(together[0]), steps=2)
+    lines = []
+    continue_pretraining(more, tmp_path, report=lines.append)
+    assert len(lines) == 1 and "applied 2 times there and 3 times here" in lines[0]
+    begun = starts(tmp_path)[METRIC]
+    fresh, learnt = (starts(together[0])[METRIC], together[1][METRIC])
+    assert not math.isclose(begun, learnt, rel_tol=1e-6) and begun < fresh
+    for share in ({"share": "none"}, {"num_hidden_groups": 2}):
+        other = dataclasses.replace(deep, **share)
+        with pytest.raises(UserError, match="model.num_hidden_layers to 2"):
+            check_init(dataclasses.replace(more, model=other))
+
+
+def test_the_seed_that_diverges_is_named(two, tmp_path, monkeypatch):
+    from albert_jax.train import pretrain as module
+
+    def poisoned(*given):
+        for number, rows in enumerate(real(*given)):
+            if number == 2:
+                weights = rows["masked_weights"]
+                rows["masked_weights"] = weights.at[1].set(jnp.nan)
+            yield rows
+
+    real = module._batches
+    monkeypatch.setattr(module, "_batches", poisoned)
+    with pytest.raises(NonFiniteLossError, match="loss/seed-4 is nan at step 3"):
+        pretrain(two, tmp_path)
+
+
+def test_several_seeds_need_one_device(two, together):
+    from jax.sharding import AbstractMesh
+
+    wide = AbstractMesh((2, 1, 1), ("data", "fsdp", "tensor"))
+    with pytest.raises(UserError, match="seeds is 2, .* the mesh has 2"):
+        check_division(wide, two)
+    with pytest.raises(UserError, match="seeds is 2, .* the mesh has 2"):
+        inspect(dataclasses.replace(two, mesh=MeshConfig(fsdp=2)))
+    with pytest.raises(UserError, match="seeds: 2 -> 1"):
+        pretrain(dataclasses.replace(two, seeds=1), together[0])
+
+
+def test_a_run_from_before_there_were_seeds_is_a_run_of_one(alone, one, tmp_path):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(alone[0], folder)
+    path = folder / "experiment.json"
+    record = json.loads(path.read_text())
+    del record["experiment"]["seeds"], record["identity"]["seeds"]
+    path.write_text(json.dumps(record))
+    same = dataclasses.replace(one, seed=SEEDS[1])
+    assert pretrain(same, folder)["step"] == one.steps
+    assert load_run(folder, pytest.fail, seed=SEEDS[1])
+    assert differences({}, {"seeds": 2}) == ["seeds: 1 -> 2"]
+
+
+def test_only_a_run_has_seeds(together, tmp_path):
+    from albert_jax.interop.pretrained import save_pretrained
+
+    model, params, _ = from_pretrained(together[0], run_seed=4, report=pytest.fail)
+    theirs = load_run(together[0], seed=4)[1]
+    jax.tree.map(np.testing.assert_array_equal, params, theirs)
+    save_pretrained(tmp_path / "saved", model, params)
+    with pytest.raises(UserError, match="run_seed is 4, but .*saved is no run"):
+        from_pretrained(tmp_path / "saved", run_seed=4)
