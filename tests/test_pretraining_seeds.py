@@ -108,7 +108,8 @@ def test_the_log_has_means_and_each_seeds_own_values(one, together, alone):
         assert bool(own) == (METRIC in line)
         for name in {n.partition("/seed-")[0] for n in own}:
             values = [line[f"{name}/seed-{seed}"] for seed in SEEDS]
-            assert values[0] != values[1]
+            # Two accuracies of so few predictions may be equal.
+            assert values[0] != values[1] or name.endswith("accuracy")
             assert line[name] == pytest.approx(sum(values) / 2, rel=1e-6)
             # By now the weights differ in the last bits.
             assert values[1] == pytest.approx(other[name], rel=1e-3, abs=2e-3)
