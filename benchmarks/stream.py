@@ -1,6 +1,6 @@
 """Text to shards to batches: throughput of a core, and memory over ten times the text.
 
-    python benchmarks/stream.py 30k-clean.model TEXT [--megabytes 6] [--rounds 5]
+    python benchmarks/stream.py 30k-clean.model TEXT [--megabytes 35] [--rounds 5]
 
 TEXT is a file of plain text, blank lines between documents; a short one is repeated.
 Every measurement is a process of its own, all in turn, round after round, so that a
@@ -9,7 +9,8 @@ the table gives medians and the spread of the rounds. ``prepare`` (sentences, to
 shards, one process) stands beside the tokenizer alone and Hugging Face's fast one
 (``tokenizers``, if transformers 4 is installed); the stream is what a training step is
 fed, Grain included, of rows of 32, 128 and 512 tokens, packed and not. Memory is the
-peak of the process, at the given size and at ten times as much.
+peak of the process, at the given size and at ten times as much; of the stream also that
+of a Grain worker, where one builds the batches. ``--only stream`` leaves the rest out.
 """
 
 import argparse
@@ -22,20 +23,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 LENGTHS = (32, 128, 512)
 POSITIONS = 4096  # of a batch
+READ = 12_000_000  # positions of an epoch that are read, at most
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("text", type=Path)
-    parser.add_argument("--megabytes", type=float, default=6)
+    parser.add_argument("--megabytes", type=float, default=35)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("prepare", "stream"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -51,8 +54,10 @@ def main() -> None:
             text = (text * math.ceil(size / len(text)))[:size]
             path.write_bytes(text[: text.rindex(b"\n\n")])
         print(f"{small.stat().st_size / 1e6:.1f} MB; {args.rounds} rounds; one core")
-        _prepare_table(args, small, large)
-        _stream_table(args, small, large)
+        if args.only != "stream":
+            _prepare_table(args, small, large)
+        if args.only != "prepare":
+            _stream_table(args, small, large)
 
 
 def _prepare_table(args: argparse.Namespace, small: Path, large: Path) -> None:
@@ -72,18 +77,28 @@ def _prepare_table(args: argparse.Namespace, small: Path, large: Path) -> None:
 
 
 def _stream_table(args: argparse.Namespace, small: Path, large: Path) -> None:
+    for text in (small, large):
+        if not Path(_prepared(text)).exists():
+            _measure(args.model, text, "prepare")
     variants = [(length, packing) for packing in (True, False) for length in LENGTHS]
     rounds = {variant: [] for variant in variants}
     for _ in range(args.rounds):
         for variant in variants:
             rounds[variant].append(_measure(args.model, small, "stream", *variant))
+    names = {(n, p): f"{n}, {'packed' if p else 'one pair'}" for n, p in variants}
     _print_head("rows", "tokens/s")
-    for length, packing in variants:
-        found = rounds[length, packing]
+    for variant in variants:
+        found = rounds[variant]
         peak = statistics.median(x["peak"] for x in found) / 1e6
-        more = _measure(args.model, large, "stream", length, packing)["peak"] / 1e6
-        name = f"{length}, {'packed' if packing else 'one pair'}"
-        _print_row(name, [x["rate"] for x in found], peak, more, 0)
+        more = _measure(args.model, large, "stream", *variant)["peak"] / 1e6
+        _print_row(names[variant], [x["rate"] for x in found], peak, more, 0)
+    print(
+        f"\n{'rows, by a worker':24} {'peak MB':>8} {'x10':>6} {'worker':>8} {'x10':>6}"
+    )
+    for variant in variants:
+        ends = [_measure(args.model, x, "worker", *variant) for x in (small, large)]
+        peaks = [end[name] / 1e6 for name in ("peak", "worker") for end in ends]
+        print("{:24} {:8.0f} {:6.0f} {:8.0f} {:6.0f}".format(names[variant], *peaks))
 
 
 def _print_head(what: str, unit: str) -> None:
@@ -158,26 +173,54 @@ def measure_stream(
 ) -> dict[str, float]:
     """Real tokens a second of the batches of an epoch, planning included, out of what
     ``prepare`` left."""
+    # Grain is imported with the first batch.
+    next(_batches(text, length, packing, seed=1))
+    return _timed(
+        lambda: sum(
+            int(batch["attention_mask"].sum())
+            for batch in _batches(text, length, packing)
+        )
+    )
+
+
+def measure_worker(
+    model: Path, text: Path, length: int, packing: bool
+) -> dict[str, float]:
+    """Most bytes of RAM of this process and of the one worker that builds an epoch."""
+    from albert_jax.data.workers import peak_memory
+
+    batches, worker = _batches(text, length, packing, workers=1), 0
+    for _ in batches:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        worker = max([worker, *map(_peak_of, children)])
+    return {"peak": peak_memory(), "worker": worker}
+
+
+def _batches(
+    text: Path, length: int, packing: bool, seed: int = 0, workers: int = 0
+) -> Iterator[dict]:
+    """The batches of an epoch, as far as they are read."""
     from albert_jax.config import DataConfig
     from albert_jax.data.pipeline import PretrainingData
     from albert_jax.data.shards import PreparedCorpus
     from albert_jax.data.tokenizer import Tokenizer
 
     corpus = PreparedCorpus.open(_prepared(text))
-    tokenizer = Tokenizer.load(corpus.tokenizer_path)
     config = DataConfig(
-        sequence_length=length, packing=packing, batch_size=POSITIONS // length
+        sequence_length=length,
+        packing=packing,
+        batch_size=POSITIONS // length,
+        workers=workers,
     )
+    tokenizer = Tokenizer.load(corpus.tokenizer_path)
+    data = PretrainingData(corpus, tokenizer, config, seed)
+    batches = min(data.rows_per_epoch, READ // length) // config.batch_size
+    return data.batches(0, batches * config.batch_size)
 
-    def work() -> int:
-        data = PretrainingData(corpus, tokenizer, config, seed=0)
-        rows = data.rows_per_epoch // config.batch_size * config.batch_size
-        return sum(int(b["attention_mask"].sum()) for b in data.batches(0, rows))
 
-    # Grain is imported with the first batch.
-    first = PretrainingData(corpus, tokenizer, config, seed=1)
-    next(first.batches(0, config.batch_size))
-    return _timed(work)
+def _peak_of(process: str) -> int:
+    status = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if "VmHWM" in line)
 
 
 def _prepared(text: Path) -> str:
@@ -201,6 +244,7 @@ MEASUREMENTS = {
     "tokenizer": measure_tokenizer,
     "hugging_face": measure_hugging_face,
     "stream": measure_stream,
+    "worker": measure_worker,
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -137,6 +138,17 @@ def test_one_of_two_is_killed_and_one_process_goes_on(experiment, one, spec, tmp
     assert "4" in complete and "12" not in complete
     pretrain(experiment, run)
     assert_same_log(run, one)
+
+
+def test_two_processes_find_a_finished_run_and_the_first_alone_says_so(
+    one, spec, tmp_path
+):
+    run = shutil.copytree(one, tmp_path / "run")
+    codes, said = together(spec, run, ["none", "none"])
+    assert codes == [0, 0], said
+    assert "held-out masked-LM accuracy" in said[0][0]
+    assert said[1][0] == ""
+    assert log(run) == log(one)
 
 
 @pytest.mark.slow

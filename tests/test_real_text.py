@@ -194,7 +194,7 @@ def test_labels_are_balanced_and_segments_adjacent(wikipedia):
         document = corpus.tokens(int(pairs.document[pair]))
         at = int(ends[pairs.split[pair]] - ends[offsets[pairs.document[pair]]])
         one = pairs.select(np.array([pair]))
-        tokens, ((size, _),) = data.segments(one, np.zeros(1))
+        tokens, ((size, _),) = data.segments(data.plan(0), one, np.zeros(1))
         a, b = tokens[:size], tokens[size:]
         first, second = (b, a) if pairs.label[pair] else (a, b)
         if len(a) + len(b) < 125:

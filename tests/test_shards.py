@@ -163,21 +163,12 @@ def test_is_read_by_forks_that_inherit_open_files(whole):
 
 def test_is_read_by_threads_with_few_files_open(whole):
     corpus = PreparedCorpus.open(whole)
-    corpus._keeps, corpus._readers._most = False, 1
+    corpus._readers._most = 1
     indices = np.random.default_rng(0).integers(0, len(corpus), 2000).tolist()
     lengths = _lengths(PreparedCorpus.open(whole), indices)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda i: len(corpus.tokens(i)), indices)) == lengths
     assert len(corpus._readers._open) == 1
-
-
-def test_a_small_split_is_read_once(whole):
-    corpus = PreparedCorpus.open(whole)
-    first = corpus.tokens(3)
-    corpus._readers.read = None
-    assert corpus.tokens(3) is first and not first.flags.writeable
-    with pytest.raises(TypeError):
-        corpus.tokens(4)
 
 
 def test_a_folder_without_manifest_is_not_finished(prepared, tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from albert_jax.config import DataConfig
+from albert_jax.data.blocks import Block, PlannedBlock, count_blocks, draw_block
 from albert_jax.data.draws import RowDraws
 from albert_jax.data.masking import Vocabulary, mask
 from albert_jax.data.packing import before, lay_out, ragged
@@ -22,15 +23,16 @@ from albert_jax.data.tokenizer import Tokenizer
 Example = dict[str, np.ndarray]
 
 # Streams of random numbers that must not meet.
-_PLAN, _ROW = 0, 1
+_PLAN, _ROW, _BLOCKS, _ORDER = range(4)
 
 
 class PretrainingData:
     """Pretraining rows of a prepared corpus: ``data[n]`` is row n of the run.
 
     A pure function of (corpus, config, seed, n), which builds many rows at once at a
-    fraction of the price. An epoch visits every document once; pairs, order and masks
-    are drawn anew in each.
+    fraction of the price. An epoch visits every document once, block after block (see
+    ``albert_jax.data.blocks``): the order of blocks, and in each its pairs, rows, their
+    order and their masks, are drawn anew in every epoch.
 
     Keys of a row (t = sequence length, p = predictions, c = pairs):
       input_ids, token_type_ids, position_ids: [t] int32.
@@ -61,11 +63,17 @@ class PretrainingData:
             ),
             mask_id=tokenizer.mask_id,
         )
-        self._plans: dict[int, Epoch] = {}
+        self.vocab_size = tokenizer.vocab_size
+        self._plans: dict[int, PlannedBlock] = {}
         self._planning = threading.Lock()
         self._ahead = 0
-        self.rows_per_epoch = len(self.plan(0))
-        """Rows of the first epoch; later ones are cut or wrapped to as many."""
+        self.blocks = count_blocks(corpus)
+        self.block_rows = np.array(
+            [len(self._draw(0, block)[1]) for block in range(self.blocks)]
+        )
+        """Rows of each block in the first epoch; later they are cut or wrapped to as
+        many."""
+        self.rows_per_epoch = int(self.block_rows.sum())
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_plans": {}, "_planning": None}
@@ -73,29 +81,55 @@ class PretrainingData:
     def __setstate__(self, state: dict) -> None:
         self.__dict__ = state | {"_planning": threading.Lock()}
 
-    def plan(self, epoch: int) -> Epoch:
-        """The epoch's pairs and rows; the two used last are kept."""
-        if plan := self._plans.get(epoch):
+    def plan(self, turn: int) -> PlannedBlock:
+        """The block that has its turn, counted through all epochs: its pairs, rows and
+        tokens. The two used last are kept."""
+        if plan := self._plans.get(turn):
             return plan
         with self._planning:
-            if epoch not in self._plans:
-                rng = np.random.default_rng([self.seed, _PLAN, epoch])
-                plan = plan_epoch(
-                    self.corpus.sentence_ends,
-                    self.corpus.document_offsets,
-                    self.config,
-                    rng,
+            if turn not in self._plans:
+                epoch, place = divmod(turn, self.blocks)
+                block, drawn = self._draw(epoch, int(self._order(epoch)[place]))
+                plan = PlannedBlock(
+                    drawn.pairs,
+                    drawn.offsets,
+                    drawn.members,
+                    block.tokens(self.corpus, self.vocab_size),
                 )
-                self._plans = dict([*self._plans.items()][-1:]) | {epoch: plan}
-            return self._plans[epoch]
+                self._plans = dict([*self._plans.items()][-1:]) | {turn: plan}
+            return self._plans[turn]
+
+    def _draw(self, epoch: int, block: int) -> tuple[Block, Epoch]:
+        """A block, and its pairs and rows in an epoch."""
+        rng = np.random.default_rng([self.seed, _BLOCKS])
+        drawn = draw_block(self.corpus, block, self.blocks, rng)
+        rng = np.random.default_rng([self.seed, _PLAN, epoch, block])
+        ends, offsets = drawn.sentence_ends, drawn.document_offsets
+        return drawn, plan_epoch(ends, offsets, self.config, rng)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The blocks in the order in which an epoch visits them."""
+        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(
+            self.blocks
+        )
+
+    def _locate(self, n: int) -> tuple[int, int, int]:
+        """Of row n: the turn of its block, which row of that it is, and how many the
+        block has."""
+        epoch, row = divmod(n, self.rows_per_epoch)
+        rows = self.block_rows[self._order(epoch)]
+        begins = before(rows)
+        place = int(np.searchsorted(begins, row, side="right")) - 1
+        turn = epoch * self.blocks + place
+        return turn, row - int(begins[place]), int(rows[place])
 
     def plan_ahead(self, n: int) -> None:
-        """Plans the epoch after row n's in the background, once half of this one is
+        """Plans the block after row n's in the background, once half of this one is
         over, so that no step waits for it."""
-        epoch, row = divmod(n, self.rows_per_epoch)
-        if 2 * row >= self.rows_per_epoch and self._ahead < epoch + 1:
-            self._ahead = epoch + 1
-            threading.Thread(target=self.plan, args=(epoch + 1,), daemon=True).start()
+        turn, row, rows = self._locate(n)
+        if 2 * row >= rows and self._ahead < turn + 1:
+            self._ahead = turn + 1
+            threading.Thread(target=self.plan, args=(turn + 1,), daemon=True).start()
 
     def __getitem__(self, n: int) -> Example:
         return {name: rows[0] for name, rows in self.rows(int(n), int(n) + 1).items()}
@@ -104,38 +138,37 @@ class PretrainingData:
         """Rows ``start`` to ``stop``, [rows, ...] each."""
         parts = []
         while start < stop:
-            epoch, row = divmod(start, self.rows_per_epoch)
-            count = min(stop - start, self.rows_per_epoch - row)
-            parts.append(self._build(epoch, row, count))
+            turn, row, rows = self._locate(start)
+            count = min(stop - start, rows - row)
+            parts.append(self._build(self.plan(turn), row, count, start))
             start += count
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
-    def _build(self, epoch: int, first: int, count: int) -> Example:
-        """``count`` rows of an epoch."""
-        plan = self.plan(epoch)
-        draws = RowDraws(
-            (self.seed, _ROW, epoch), first, count, self.config.sequence_length
-        )
+    def _build(self, plan: PlannedBlock, first: int, count: int, n: int) -> Example:
+        """``count`` rows of a block; its row ``first`` is row n of the run."""
+        epoch, row = divmod(n, self.rows_per_epoch)
+        width = self.config.sequence_length
+        draws = RowDraws((self.seed, _ROW, epoch), row, count, width)
         members, held = plan.pairs_of(np.arange(first, first + count) % len(plan))
         pairs = plan.pairs.select(members)
         row = np.repeat(np.arange(count), held)
         slot = ragged(np.zeros_like(held), held)
         where = draws.random((count, self.config.pairs))[row, slot]
-        tokens, sizes = self.segments(pairs, where)
+        tokens, sizes = self.segments(plan, pairs, where)
         return self._assemble(tokens, sizes, row, slot, pairs.label, draws)
 
     def segments(
-        self, pairs: Pairs, where: np.ndarray
+        self, plan: PlannedBlock, pairs: Pairs, where: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What pairs show: all their tokens, end to end, and the sizes [pairs,
-        segments] of each.
+        """What pairs of a block show: all their tokens, end to end, and the sizes
+        [pairs, segments] of each.
 
         Args:
           where: [pairs] in [0, 1): at which word to split a sentence that stands alone.
         """
-        tokens = self._read(pairs)
+        tokens = plan.tokens[ragged(pairs.start.ravel(), pairs.size.ravel())]
         if self.config.objective == "none":
             return tokens, pairs.size[:, :1]
         alone = np.flatnonzero(pairs.size[:, 1] == 0)
@@ -154,21 +187,6 @@ class PretrainingData:
         of = np.repeat(np.arange(len(whole)), whole)
         turned[begins[of] + inside] = begins[of] + (inside + first[of]) % whole[of]
         return tokens[turned], sizes
-
-    def _read(self, pairs: Pairs) -> np.ndarray:
-        """The tokens of all segments, as shown, end to end."""
-        ends, offsets = self.corpus.sentence_ends, self.corpus.document_offsets
-        foreign = np.where(pairs.other >= 0, pairs.other, pairs.document)
-        documents = np.stack([pairs.document, foreign], axis=1)
-        begins = pairs.start - ends[offsets[documents]]
-        spans = np.stack([documents, begins, begins + pairs.size], axis=-1)
-        read: dict[int, np.ndarray] = {}
-        parts = []
-        for document, begin, end in spans.reshape(-1, 3).tolist():
-            if document not in read:
-                read[document] = self.corpus.tokens(document)
-            parts.append(read[document][begin:end])
-        return np.concatenate(parts)
 
     def _divide(
         self,

@@ -1,7 +1,8 @@
 """Which sentences meet in which pair, and which pairs in which row: one epoch's plan.
 
 Everything here is computed from sentence boundaries alone, for all documents at once;
-no token is read. Sentences and documents are numbered through the whole corpus.
+no token is read. Sentences and documents are numbered through all that are given: those
+of a block (``albert_jax.data.blocks``), in training.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -22,8 +23,8 @@ class Pairs:
     reversed order (sentence order) or says that B came from elsewhere (next sentence).
     ``length`` is the number of tokens after truncation, specials included.
 
-    ``start`` and ``size`` [pairs, 2] are what is shown, in that order: where in the
-    corpus's tokens each segment begins, and how many it has after truncation. A second
+    ``start`` and ``size`` [pairs, 2] are what is shown, in that order: where in all
+    tokens each segment begins, and how many it has after truncation. A second
     size of 0 says that the first segment is the only one, or still to be split.
     """
 
@@ -194,7 +195,7 @@ def _cut(
     swapped = label & ~foreign & (split < last)
     shown = np.where(swapped, [[1], [0]], [[0], [1]])
     starts, sizes = (np.take_along_axis(x, shown, axis=0).T for x in (starts, sizes))
-    # A large corpus has 100 million pairs: half the bytes where they suffice.
+    # Half the bytes where they suffice.
     narrow = np.int32 if len(ends) < 2**31 else np.int64
     sentences = (document, first, split, last, other, other_first, other_last)
     return Pairs(

@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, PretrainingExperiment, UserError
 from albert_jax.config.finetuning import FinetuningExperiment
+from albert_jax.data.blocks import count_blocks
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import differences, from_dict, identity, to_dict
@@ -39,7 +40,12 @@ def run_identity(
     experiment: PretrainingExperiment, corpus: PreparedCorpus
 ) -> dict[str, Any]:
     """What a resumed run must share with its checkpoints: settings, and the data."""
-    return identity(experiment) | {"prepared": corpus.fingerprint}
+    blocks = count_blocks(corpus)
+    return identity(experiment) | {
+        "prepared": corpus.fingerprint,
+        # One block needs no word: its rows are as they were before there were blocks.
+        "row_order": f"{blocks} blocks" if blocks > 1 else None,
+    }
 
 
 def open_run(
