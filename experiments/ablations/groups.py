@@ -1,0 +1,58 @@
+"""Groups: do layers that share in smaller groups do better? (text on Table 4)
+
+Hardware: PAPER as ``experiments/base.py``; LAB two cores.
+Expected: the smaller the groups, the better; the paper says so and prints no numbers.
+Command: albert-jax study experiments/ablations/groups.py
+Measured: not run yet.
+
+One group is ALBERT; with as many groups as layers nothing is shared.
+"""
+
+from albert_jax.config.study import Claim, Study
+from experiments.ablations.scales import (
+    MASKED_LM,
+    SCALES,
+    Scale,
+    better,
+    experiments_of,
+    vary,
+)
+
+
+def study(scale: Scale) -> Study:
+    """The study at a scale: into how many groups the layers are divided."""
+    arm = {groups: f"groups-{groups}" for groups in scale.groups}
+    most = max(arm)
+
+    def claim(text: str, contrast: dict[str, float]) -> Claim:
+        text += "; judged by masked-LM accuracy"
+        source = "text on Table 4"
+        return Claim(text=text, source=source, contrast=contrast, metric=MASKED_LM)
+
+    return Study(
+        name="groups",
+        question="Do layers that share in smaller groups do better?",
+        arms={
+            name: vary(scale.base, model=dict(num_hidden_groups=groups))
+            for groups, name in arm.items()
+        },
+        baseline=arm[1],
+        seeds=scale.seeds,
+        tasks=scale.tasks,
+        claims=(
+            claim("two groups are better than one", better(arm[2], arm[1])),
+            claim("three groups are better than one", better(arm[3], arm[1])),
+            claim(
+                f"groups of one layer are better than one of all {most}",
+                better(arm[most], arm[1]),
+            ),
+            claim(
+                f"groups of one layer are better than {most // 3} of three",
+                better(arm[most], arm[most // 3]),
+            ),
+        ),
+    )
+
+
+STUDIES = {scale.name: study(scale) for scale in SCALES}
+EXPERIMENTS = experiments_of(STUDIES)
