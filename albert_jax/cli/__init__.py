@@ -11,10 +11,11 @@
     albert-jax answer    SOURCE --question --context   where the answer stands
     albert-jax embed     SOURCE ["Text." ... | -]      vectors of sentences
     albert-jax convert   SOURCE DESTINATION            a folder that others load
+    albert-jax report    STUDY [--json]                tables, claims and figures of it
 
 EXPERIMENT is FILE.py or FILE.py:ARM; every field of it is a flag (--help lists them).
 SOURCE is a run, a folder with Hugging Face's or the official code's files, or a name on
-the hub.
+the hub. STUDY is the folder of a study.
 
 Exit codes: 0 done; 1 a mistake of ours, with a traceback; 2 one of the user's, in one
 line; 130 interrupted, 143 terminated, both after saving.
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import tyro
 
 from albert_jax.catalogue import find_experiments, load_experiment
-from albert_jax.cli import own_text
+from albert_jax.cli import own_text, report
 from albert_jax.cli.parsing import note, parse
 from albert_jax.config import PretrainingExperiment, UserError, nearest
 from albert_jax.config.finetuning import FinetuningExperiment
@@ -484,4 +485,5 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "answer": own_text.answer,
     "embed": own_text.embed,
     "convert": _convert,
+    "report": report.report,
 }

@@ -28,7 +28,7 @@ _TRAIN, _HELDOUT, _BASELINE, _INK, _FAINT = (
     "#222222",
     "#DDDDDD",
 )
-_STYLE = {
+STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 13,
     "text.color": _INK,
@@ -96,7 +96,7 @@ def draw_curves(metrics_path: Path, png_path: Path, title: str) -> None:
     panels = [panel for panel in _PANELS if any(metrics.of(panel.metric))]
     if not panels:
         raise UserError(f"{metrics_path} holds no pretraining metrics to draw")
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = _figure(panels, metrics, title)
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=100)

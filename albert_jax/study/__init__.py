@@ -1,0 +1,1 @@
+"""What experiments show: studies over arms and seeds, and models from within."""

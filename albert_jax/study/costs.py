@@ -1,0 +1,37 @@
+"""What an arm costs: parameters as the paper counts them, FLOPs and tokens a step."""
+
+from functools import cache
+
+from albert_jax.config import AlbertConfig, PretrainingExperiment
+from albert_jax.model.costs import RowShape, parameter_table, training_flops
+
+_HEADS = ("masked-LM head", "sentence-order head")
+
+
+def encoder_parameters(config: AlbertConfig) -> int:
+    """Of ``AlbertModel``: embeddings, encoder and pooler, without heads. It is what the
+    paper's tables count."""
+    parts = _parts(config).items()
+    return sum(count for part, count in parts if part not in _HEADS)
+
+
+def all_parameters(config: AlbertConfig) -> int:
+    """Of ``AlbertForPreTraining``: with both heads, as it is trained."""
+    return sum(_parts(config).values())
+
+
+@cache  # Counting takes a second for a model of twelve unshared layers.
+def _parts(config: AlbertConfig) -> dict[str, int]:
+    return parameter_table(config)
+
+
+def step_flops(experiment: PretrainingExperiment) -> int:
+    """Of a training step by formula: matrix products, three times the forward pass."""
+    data = experiment.data
+    row = RowShape(data.sequence_length, data.predictions, data.pairs)
+    return data.batch_size * training_flops(experiment.model, row)
+
+
+def step_tokens(experiment: PretrainingExperiment) -> int:
+    """Of a training step: positions of its rows, padding included."""
+    return experiment.data.batch_size * experiment.data.sequence_length
