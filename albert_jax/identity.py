@@ -66,9 +66,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def identity(experiment: Experiment) -> dict[str, Any]:
     """The settings that a resumed run must share with its checkpoints, flat."""
+    return lasting(to_dict(experiment))
+
+
+def lasting(values: dict[str, Any]) -> dict[str, Any]:
+    """``identity`` of an experiment that ``to_dict`` gave."""
     return {
         name: value
-        for name, value in flatten(to_dict(experiment)).items()
+        for name, value in flatten(values).items()
         if not any(name == free or name.startswith(free + ".") for free in _FREE)
     }
 

@@ -214,7 +214,7 @@ OFFICIAL_FLAGS = {
 @pytest.mark.parametrize(("flag", "fields"), OFFICIAL_FLAGS.items())
 def test_every_official_way_is_a_flag(home, monkeypatch, flag, fields):
     seen = []
-    monkeypatch.setattr(cli, "_run_prepare", lambda e, *others, **named: seen.append(e))
+    monkeypatch.setattr(cli, "run_prepare", lambda e, *others, **named: seen.append(e))
     for arguments in ([], flag.split()):
         assert main(["prepare", SPEC, *arguments]) == 0
     default, official = seen

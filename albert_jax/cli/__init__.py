@@ -11,23 +11,22 @@
     albert-jax answer    SOURCE --question --context   where the answer stands
     albert-jax embed     SOURCE ["Text." ... | -]      vectors of sentences
     albert-jax convert   SOURCE DESTINATION            a folder that others load
+    albert-jax study     FILE                          arms and seeds, then the report
     albert-jax report    STUDY [--json]                tables, claims and figures of it
 
 EXPERIMENT is FILE.py or FILE.py:ARM; every field of it is a flag (--help lists them).
 SOURCE is a run, a folder with Hugging Face's or the official code's files, or a name on
 the hub. STUDY is the folder of a study.
 
-Exit codes: 0 done; 1 a mistake of ours, with a traceback; 2 one of the user's, in one
-line; 130 interrupted, 143 terminated, both after saving.
+Exit codes: 0 done; 1 a mistake of ours, with a traceback, or a run of a study failed;
+2 one of the user's, in one line; 130 interrupted, 143 terminated, both after saving.
 """
 
-import contextlib
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -35,8 +34,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import tyro
 
 from albert_jax.catalogue import find_experiments, load_experiment
-from albert_jax.cli import own_text, report
+from albert_jax.cli import own_text, report, study
+from albert_jax.cli.console import open_console, run_prepare, say
 from albert_jax.cli.parsing import note, parse
+from albert_jax.cli.stopping import Stopping, signals
 from albert_jax.config import PretrainingExperiment, UserError, nearest
 from albert_jax.config.finetuning import FinetuningExperiment
 
@@ -206,10 +207,10 @@ def _inspect(arguments: Sequence[str]) -> None:
 
 def _prepare(arguments: Sequence[str]) -> None:
     options = _parse_experiment(_Prepare, arguments, "prepare")
-    _run_prepare(
+    run_prepare(
         options.experiment,
         options.processes,
-        _console(),
+        open_console(),
         beam=options.beam_pipeline_options,
     )
 
@@ -256,10 +257,10 @@ def _pretrain_joined(options: _Pretrain) -> int:
         check_init(experiment)
     console = None
     if processes.first():
-        console = _console()
-        _run_prepare(experiment, options.processes, console)
+        console = open_console()
+        run_prepare(experiment, options.processes, console)
     processes.meet("the corpus is prepared")
-    with _signals(together=not processes.alone()) as stopping:
+    with signals(together=not processes.alone()) as stopping:
         metrics = pretrain(
             experiment,
             workdir,
@@ -274,12 +275,12 @@ def _pretrain_joined(options: _Pretrain) -> int:
         return 0
     accuracy = metrics["eval/masked_lm_accuracy"]
     baseline = metrics["eval/unigram_accuracy"]
-    _say(
+    say(
         console,
         f"held-out masked-LM accuracy {accuracy:.1%}, {accuracy / baseline:.1f} times "
         f"the unigram baseline of {baseline:.1%}",
     )
-    _say(console, f"the run is {workdir}; its curves are {workdir / 'curves.png'}")
+    say(console, f"the run is {workdir}; its curves are {workdir / 'curves.png'}")
     return 0
 
 
@@ -287,12 +288,12 @@ def _finetune(arguments: Sequence[str]) -> int:
     options = _parse_experiment(_Finetune, arguments, "finetune", FinetuningExperiment)
     experiment = options.experiment
     workdir = options.workdir or Path("runs") / experiment.name
-    console = _console()
+    console = open_console()
     from albert_jax.finetuning.finetune import finetune
     from albert_jax.programs import keep_programs
 
     keep_programs(report=note)
-    with _signals(together=False) as stopping:
+    with signals(together=False) as stopping:
         ended = finetune(
             experiment,
             workdir,
@@ -304,8 +305,8 @@ def _finetune(arguments: Sequence[str]) -> int:
     if ended.results is None:
         return _stopped(console, ended.step, stopping)
     for line in ended.results.lines():
-        _say(console, line)
-    _say(console, f"the run is {workdir}")
+        say(console, line)
+    say(console, f"the run is {workdir}")
     return 0
 
 
@@ -378,99 +379,10 @@ def _parse_experiment(
     return parse(kind, arguments[1:], name, kind(experiment=experiment))
 
 
-def _run_prepare(
-    experiment: PretrainingExperiment,
-    processes: int | None,
-    console: "Console",
-    *,
-    beam: str | None = None,
-) -> None:
-    from albert_jax.data.prepare import prepare
-    from albert_jax.train.progress import Progress
-
-    with contextlib.ExitStack() as stack:
-        shown: list[Progress] = []
-
-        def progress(done: int, total: int | None, documents: int, tokens: int) -> None:
-            if not shown:
-                bar = Progress(total or done, unit="bytes", console=console)
-                shown.append(stack.enter_context(bar))
-            counts = {"documents": documents, "tokens": tokens} if documents else {}
-            shown[0].update(done, counts)
-
-        manifest = prepare(
-            experiment.corpus,
-            experiment.model.vocab_size,
-            processes=processes,
-            beam=beam,
-            report=lambda line: _say(console, line),
-            progress=progress,
-        )
-    train, heldout = (manifest["splits"][split] for split in ("train", "heldout"))
-    _say(
-        console,
-        f"{experiment.corpus.prepared}: {train['documents']:,} documents, "
-        f"{train['tokens']:,} tokens to train on; {heldout['documents']:,} documents, "
-        f"{heldout['tokens']:,} tokens held out",
-    )
-
-
-class _Stopping:
-    """Whether to stop before the next step, and the signal that asks for it.
-
-    Of several processes, each knows after the same step.
-    """
-
-    def __init__(self, together: bool) -> None:
-        self.signal: int | None = None
-        self._preempted = None
-        if together:
-            from albert_jax.train.processes import preemption
-
-            self._preempted = preemption()
-
-    def __call__(self) -> bool:
-        if self._preempted and self._preempted():
-            self.signal = signal.SIGTERM
-        return self.signal is not None
-
-
-@contextlib.contextmanager
-def _signals(together: bool) -> Iterator[_Stopping]:
-    """Waits for the first SIGINT or SIGTERM; a second SIGINT interrupts at once.
-
-    Of several processes, SIGTERM is left to JAX, and SIGINT interrupts.
-    """
-    stopping = _Stopping(together)
-
-    def receive(number: int, frame: Any) -> None:
-        stopping.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    numbers = () if together else (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, receive) for number in numbers}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _stopped(console: "Console | None", step: int, stopping: _Stopping) -> int:
+def _stopped(console: "Console | None", step: int, stopping: Stopping) -> int:
     """Says where a run was stopped; returns the exit code."""
-    _say(console, f"stopped and saved at step {step:,}; to go on, run it again")
+    say(console, f"stopped and saved at step {step:,}; to go on, run it again")
     return 128 + stopping.signal
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console()
-
-
-def _say(console: "Console | None", line: str) -> None:
-    if console:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
@@ -485,5 +397,6 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "answer": own_text.answer,
     "embed": own_text.embed,
     "convert": _convert,
+    "study": study.study,
     "report": report.report,
 }
