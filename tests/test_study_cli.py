@@ -1,0 +1,226 @@
+"""``albert-jax study`` as a command: trained, killed, gone on with, as an array."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small_run
+from small_study import STEPS
+
+from albert_jax.cli import main
+from albert_jax.train.metrics import read_metrics
+
+TESTS = Path(__file__).parent
+FILE = "experiments/cost.py"
+TIMES = ("tokens_per_second", "data_wait", "mfu")
+OPTIONS = ["--processes", "1"]
+
+EXPERIMENT = '''"""Small: a study of seconds."""
+import sys
+sys.path.insert(0, {tests!r})
+from dataclasses import replace
+from pathlib import Path
+from small_study import study
+lab = study(Path())
+arms = {{name: lab.arms["shared"] for name in ("first", "second")}}
+chain = replace(lab, arms=arms, baseline="first", starts={{"second": "first"}})
+STUDIES = {{"lab": lab, "chain": chain}}
+EXPERIMENTS = dict(lab.arms)
+'''
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    """A working directory with a study and its corpus."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "experiments").mkdir()
+    (folder / FILE).write_text(EXPERIMENT.format(tests=str(TESTS)))
+    small_run.write_corpus(folder / "corpus.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # Of this process; those that it starts keep programs in the folder.
+        patch.setattr("albert_jax.programs.keep_programs", lambda report: None)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield folder
+
+
+def study(*arguments: str) -> tuple[int, str, str]:
+    """The exit code, and what was said on either stream."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["study", *arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def fails(*arguments: str) -> str:
+    """The one line that a mistaken command says."""
+    code, _, err = study(*arguments)
+    assert code == 2 and err.startswith("albert-jax: ") and err.count("\n") == 1, err
+    return err
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    """The command in a process, and a process group, of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "albert_jax", "study", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    until = time.monotonic() + 200
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until, "it takes too long"
+        time.sleep(0.01)
+
+
+def log(run: Path) -> list[dict]:
+    entries = read_metrics(run / "metrics.jsonl")
+    return [{n: v for n, v in entry.items() if n not in TIMES} for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def whole(home):
+    """A study that nothing disturbed, and what was said."""
+    code, out, err = study(FILE, "--workdir", "whole", *OPTIONS)
+    return home / "whole", code, out, err
+
+
+def test_a_failed_arm_is_named_and_the_rest_trained(whole):
+    folder, code, out, err = whole
+    assert code == 1
+    assert err.splitlines()[-1] == "albert-jax: 1 of 3 runs did not finish"
+    assert "lost, seeds 0-1 failed: gradient_norm is nan at step 3" in err
+    for arm in ("shared", "own"):
+        assert log(folder / arm / "seeds-0-1")[-1]["step"] == STEPS
+        assert f"{arm}, seeds 0-1: finished, step {STEPS} of {STEPS}" in out
+    assert "step 3" in (folder / "lost/seeds-0-1/failed.json").read_text()
+    record = json.loads((folder / "study.json").read_text())
+    assert record["steps"] == dict.fromkeys(("shared", "lost", "own"), STEPS)
+    assert record["together"] == 2 and record["scale"] == "lab"
+    assert (folder / "report" / "report.md").exists() and "report.md" in out
+
+
+def test_a_killed_study_ends_as_one_that_was_not(home, whole):
+    folder, run = home / "killed", home / "killed/shared/seeds-0-1"
+    process = start(FILE, "--workdir", "killed", *OPTIONS)
+    wait_for(run / "checkpoints/10/manifest.json", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert max(line["step"] for line in log(run)) < STEPS
+    code, out, _ = study(FILE, "--workdir", "killed", *OPTIONS)
+    assert code == 1 and "resuming" in (folder / "shared/seeds-0-1.log").read_text()
+    for arm in ("shared", "own", "lost"):
+        assert log(folder / arm / "seeds-0-1") == log(whole[0] / arm / "seeds-0-1")
+    ours, theirs = (
+        {path.name: path.read_bytes() for path in (one / "report").iterdir()}
+        for one in (folder, whole[0])
+    )
+    assert ours == theirs
+    # The small files are all that a finished run needs.
+    shutil.rmtree(run / "checkpoints")
+    before = (run / "metrics.jsonl").stat()
+    code, out, err = study(FILE, "--workdir", "killed", "--arms", "shared", *OPTIONS)
+    assert code == 0 and not err and "running" not in out
+    assert (run / "metrics.jsonl").stat() == before and not (
+        run / "checkpoints"
+    ).exists()
+
+
+def test_an_array_trains_a_run_a_task(home):
+    options = ["--workdir", "array", "--together", "1", *OPTIONS]
+    assert "--prepare, with the same options, first" in fails(
+        FILE, *options, "--array-task", "0"
+    )
+    code, out, _ = study(FILE, *options, "--prepare")
+    assert code == 0 and "6 runs: sbatch --array=0-5" in out
+    assert "   1  shared, seed 1: 30 steps" in out.splitlines()
+    assert study(FILE, *options, "--array-task", "1")[0] == 0
+    run = home / "array/shared/seed-1"
+    assert log(run)[-1]["step"] == STEPS and not (home / "array/shared/seed-0").exists()
+    before = (run / "metrics.jsonl").stat()
+    assert study(FILE, *options, "--array-task", "1")[0] == 0
+    assert (run / "metrics.jsonl").stat() == before
+    assert "array_task is 6, but it must be 0 to 5" in fails(
+        FILE, *options, "--array-task", "6"
+    )
+
+
+def test_a_task_of_an_array_waits_for_what_it_starts_from(home):
+    options = [FILE, "--scale", "chain", "--workdir", "chain", *OPTIONS]
+    assert study(*options, "--prepare")[0] == 0
+    code, _, err = study(*options, "--array-task", "1")
+    assert code == os.EX_TEMPFAIL and "second, seeds 0-1 starts from first" in err
+    first = home / "chain/first/seeds-0-1"
+    first.mkdir(parents=True)
+    (first / "failed.json").write_text('{"error": "it is lost"}')
+    assert "it is lost" in fails(*options, "--array-task", "1")
+
+
+MISTAKES = {
+    "no file": (["experiments/costs.py"], "did you mean 'experiments/cost.py'"),
+    "no such scale": ([FILE, "--scale", "chian"], "did you mean 'chain'"),
+    "no such arm": ([FILE, "--arms", "shard"], "did you mean 'shared'"),
+    "no seeds": ([FILE, "--seeds", "0"], "seeds is 0, but it must be above 0"),
+    "none together": ([FILE, "--together", "0"], "together is 0, but it must be"),
+    "too many at once": ([FILE, "--jobs", "9999"], "jobs is 9999, but it must be 1 to"),
+    "no corpus": ([FILE, "--sources", "nowhere.txt"], "nowhere.txt"),
+    "no study's folder": ([FILE, "--workdir", "experiments"], "holds no study.json"),
+    "an unknown option": ([FILE, "--job", "2"], "did you mean --jobs"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "cure"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_gets_one_line_and_writes_nothing(home, arguments, cure):
+    before = sorted(home.iterdir())
+    assert cure in fails(*arguments)
+    assert sorted(home.iterdir()) == before
+
+
+def test_other_settings_are_refused_before_anything_is_trained(home, whole):
+    line = fails(FILE, "--workdir", "whole", "--seeds", "3", *OPTIONS)
+    assert "seeds: 2 -> 3" in line and "--accept-changes" in line
+    line = fails(FILE, "--workdir", "whole", "--together", "1", *OPTIONS)
+    assert "together: 2 -> 1" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_lets_every_run_save(home, number, code):
+    folder = home / number
+    process = start(FILE, "--workdir", number, "--jobs", "1", *OPTIONS)
+    run = folder / "shared/seeds-0-1"
+    wait_for(run / "checkpoints/5/manifest.json", process)
+    process.send_signal(getattr(signal, number))
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == code and f"stopped and saved in {number}" in said
+    assert not list(folder.rglob("failed.json"))
+    last = log(run)[-1]["step"]
+    assert (run / f"checkpoints/{last}/manifest.json").exists() and last < STEPS
+
+
+@pytest.mark.slow
+def test_runs_save_and_end_with_their_runner(home):
+    process = start(FILE, "--workdir", "orphans", "--jobs", "1", *OPTIONS)
+    run = home / "orphans/shared/seeds-0-1"
+    wait_for(run / "checkpoints/5/manifest.json", process)
+    process.kill()
+    process.wait()
+    time.sleep(5)
+    steps = len(log(run))
+    time.sleep(5)
+    assert len(log(run)) == steps < STEPS
+    assert study(FILE, "--workdir", "orphans", "--arms", "shared", *OPTIONS)[0] == 0
+    assert log(run)[-1]["step"] == STEPS
