@@ -27,13 +27,19 @@ def experiment(folder: Path) -> PretrainingExperiment:
 
 
 def study(folder: Path, **fields) -> Study:
-    """Two seeds of a shared model, of one that cannot be trained, and of one whose
-    layers differ."""
+    """Two seeds of a shared model, of one with weights of its own for every layer, of
+    one that starts with larger weights, and of one whose losses are no numbers."""
     small = experiment(folder)
+
+    def arm(**fields):
+        return replace(small, model=replace(small.model, **fields))
+
     arms = {
         "shared": small,
-        "lost": replace(small, optimizer=replace(small.optimizer, learning_rate=1e38)),
-        "own": replace(small, model=replace(small.model, share="none")),
+        "own": arm(share="none"),
+        # The programs of these are the first one's, so that they compile once.
+        "large": arm(initializer_range=0.1),
+        "lost": arm(initializer_range=1e38),
     }
     known = dict(name="small", question="What does it cost?", arms=arms)
     return Study(**(known | dict(baseline="shared", seeds=2) | fields))

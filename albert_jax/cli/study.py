@@ -1,4 +1,4 @@
-"""Commands for studies: study, report."""
+"""The command that trains a study: study."""
 
 import os
 from collections.abc import Sequence
@@ -60,14 +60,6 @@ class _Study:
     """Train only the run of this number, in this process: one task of an array."""
 
 
-@dataclass(frozen=True)
-class _Report:
-    """Writes the tables and figures of a study's folder, as far as it has come."""
-
-    folder: tyro.conf.Positional[Path]
-    """The study's."""
-
-
 def study(arguments: Sequence[str]) -> int:
     options = parse(_Study, arguments, "study")
     chosen = _adjusted(load_study(options.file, options.scale), options)
@@ -76,12 +68,6 @@ def study(arguments: Sequence[str]) -> int:
     if options.array_task is not None:
         return _train_one(options, chosen, folder)
     return _train_several(options, chosen, folder)
-
-
-def report(arguments: Sequence[str]) -> int:
-    options = parse(_Report, arguments, "report")
-    _write_report(options.folder)
-    return 0
 
 
 def _adjusted(chosen: Study, options: _Study) -> Study:
@@ -136,7 +122,9 @@ def _train_several(options: _Study, chosen: Study, folder: Path) -> int:
         )
     if stopping.signal:
         return _stopped(console, folder, stopping)
-    _write_report(folder)
+    from albert_jax.cli.report import report
+
+    report([str(folder)])
     return _conclude(ended)
 
 
@@ -267,12 +255,6 @@ def _list(runs: "Sequence[Run]", options: _Study, console: "Console") -> int:
 def _stopped(console: "Console", folder: Path, stopping: Stopping) -> int:
     say(console, f"stopped and saved in {folder}; to go on, run it again")
     return 128 + stopping.signal
-
-
-def _write_report(folder: Path) -> None:
-    from albert_jax.study.report import write_report
-
-    print(write_report(folder, folder / "report"))
 
 
 def _conclude(ended: "Sequence[Standing]") -> int:
