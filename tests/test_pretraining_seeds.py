@@ -10,11 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_run
+import small_task
 
 from albert_jax.config import MeshConfig, UserError
+from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.data.pipeline import PretrainingData
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.finetuning.programs import compile_programs as compile_tuning
+from albert_jax.finetuning.start import open_start
 from albert_jax.identity import differences
 from albert_jax.inspection import inspect
 from albert_jax.interop.pretrained import from_pretrained
@@ -207,6 +211,35 @@ def test_each_seed_goes_on_from_its_own_weights(two, together, tmp_path):
     continue_pretraining(both, tmp_path / "one", report=pytest.fail)
     begun = starts(tmp_path / "one")
     assert begun[f"{METRIC}/seed-3"] == begun[f"{METRIC}/seed-4"] == begun[METRIC]
+
+
+def test_each_seed_is_fine_tuned_from_its_own_weights(together):
+    tuning = FinetuningExperiment(
+        name="tuned",
+        task=small_task.TASK,
+        init=str(together[0]),
+        seed=SEEDS[0],
+        seeds=2,
+        learning_rates=(1e-3, 1e-4),
+    )
+    mesh, said = make_mesh(MeshConfig()), []
+
+    def encoders(experiment):
+        start = open_start(experiment, said.append)
+        state = compile_tuning(experiment, start, mesh).init(start.given)
+        return state["params"]["albert"]
+
+    theirs = {s: load_run(together[0], seed=s)[1]["params"]["albert"] for s in SEEDS}
+    ours = encoders(tuning)
+    for i, seed in enumerate(2 * SEEDS):
+        each = jax.tree.map(lambda leaf, i=i: leaf[i], ours)
+        jax.tree.map(np.testing.assert_array_equal, each, theirs[seed])
+    assert not any("these are the weights" in line for line in said)
+    # Where it has not all of the seeds, all start from its first one.
+    ours = encoders(dataclasses.replace(tuning, seed=4, learning_rates=()))
+    for i in range(2):
+        each = jax.tree.map(lambda leaf, i=i: leaf[i], ours)
+        jax.tree.map(np.testing.assert_array_equal, each, theirs[3])
 
 
 def test_a_deeper_model_starts_from_a_shallower_one(two, together, tmp_path):

@@ -34,7 +34,8 @@ class FinetuningExperiment:
     task: Task
     init: str | None = None
     """What to start from: a run, a folder with Hugging Face's or the official code's
-    files, or a name on the hub. Its configuration and vocabulary are the model's."""
+    files, or a name on the hub. Its configuration and vocabulary are the model's. Of a
+    run that has all of our seeds, and several, each starts from its own."""
     from_scratch: bool = False
     """Take configuration and vocabulary alone from ``init``, and draw every weight: the
     baseline of a pretrained model."""

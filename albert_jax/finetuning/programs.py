@@ -64,7 +64,11 @@ def compile_programs(
 
     def init(given: PyTree) -> dict[str, PyTree]:
         keys = jax.vmap(jax.random.key)(seeds)
-        state = dict(vars(init_states(keys, start.model, optimizer(rates[0]), given)))
+        if start.each:
+            times = len(experiment.rates)
+            given = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * times), given)
+        fresh = init_states(keys, start.model, optimizer(rates[0]), given, start.each)
+        state = dict(vars(fresh))
         if experiment.holds_out:
             state |= {"score": jnp.full(len(seeds), -jnp.inf)}
         if experiment.rule == "best":

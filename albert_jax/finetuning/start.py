@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 from flax import linen as nn
@@ -15,6 +16,8 @@ from albert_jax.interop.pretrained import Pretrained, from_pretrained
 from albert_jax.model.albert import abstract_params
 from albert_jax.model.frozen import frozen_leaves
 from albert_jax.model.table import make_head, options_of
+from albert_jax.train.run import EXPERIMENT, run_seeds
+from albert_jax.train.seeds import stack
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class Start:
     given: PyTree
     """Parameters that are not drawn, by their names at the top of the tree."""
     tokenizer: Tokenizer
+    each: bool = False
+    """Whether every seed is given its own, along an axis that comes first."""
 
 
 def open_start(
     experiment: FinetuningExperiment, report: Callable[[str], None]
 ) -> Start:
     """The model of an experiment, and those parameters that its ``init`` gives.
+
+    Each seed starts from its own, where ``init`` is a run of several that has them all.
 
     Args:
       report: told what was ignored, corrected or drawn.
@@ -50,7 +57,13 @@ def open_start(
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         overrides = dict.fromkeys(names, experiment.dropout)
     head = None if experiment.keep_head else "AlbertModel"
-    source = from_pretrained(experiment.init, head, report=report, **overrides)
+    own = _own_seeds(experiment)
+    source, *others = (
+        from_pretrained(
+            experiment.init, head, run_seed=seed, report=report, **overrides
+        )
+        for seed in own or [None]
+    )
     if source.tokenizer is None:
         raise UserError(f"{experiment.init} has no vocabulary, which a task needs")
     model = make_head(
@@ -60,6 +73,9 @@ def open_start(
         classifier_dropout_prob=experiment.classifier_dropout,
     )
     params = source.variables["params"]
+    if others:
+        every = [one.variables["params"] for one in (source, *others)]
+        params = stack(jax.device_get(every))
     if experiment.keep_head:
         _refuse_other_head(experiment.init, source, task, model)
         given = params
@@ -71,7 +87,15 @@ def open_start(
         given = {"albert": {name: params[name] for name in known}}
     if experiment.frozen:
         report(_frozen_share(experiment, model))
-    return Start(model, given, source.tokenizer)
+    return Start(model, given, source.tokenizer, each=bool(others and given))
+
+
+def _own_seeds(experiment: FinetuningExperiment) -> tuple[int, ...]:
+    """The seeds of ``init`` that the experiment's start from, one from each; none where
+    all start from the same."""
+    folder, ours = Path(experiment.init).expanduser(), experiment.all_seeds
+    theirs = run_seeds(folder) if (folder / EXPERIMENT).is_file() else ()
+    return ours if len(theirs) > 1 and set(ours) <= set(theirs) else ()
 
 
 def _frozen_share(experiment: FinetuningExperiment, model: nn.Module) -> str:

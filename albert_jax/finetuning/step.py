@@ -127,15 +127,17 @@ def init_states(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     given: PyTree,
+    each: bool = False,
 ) -> TrainState:
     """A fresh state for each key, but for the parts of the parameters, by their names
-    at the top of the tree, that are ``given``."""
+    at the top of the tree, that are ``given``: to all alike, or to ``each`` its own,
+    along an axis that comes first."""
 
-    def init(key: Key[Array, ""]) -> TrainState:
+    def init(key: Key[Array, ""], given: PyTree) -> TrainState:
         state = init_state(key, model, optimizer)
         return state.replace(params=state.params | given)
 
-    return jax.vmap(init)(keys)
+    return jax.vmap(init, in_axes=(0, 0 if each else None))(keys, given)
 
 
 def choose_last(
