@@ -9,17 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import small_run
+import small_study
+from rich.console import Console
 from small_study import STEPS
 
 from albert_jax.cli import main
+from albert_jax.cli.standings import Standings
+from albert_jax.study.plan import plan
+from albert_jax.study.standing import Standing
 from albert_jax.train.metrics import read_metrics
 
 TESTS = Path(__file__).parent
 FILE = "experiments/cost.py"
+ARMS = ("shared", "own", "large", "lost")
 TIMES = ("tokens_per_second", "data_wait", "mfu")
 OPTIONS = ["--processes", "1"]
 
@@ -155,6 +162,41 @@ def test_a_task_of_an_array_waits_for_what_it_starts_from(home):
     start.mkdir(parents=True)
     (start / "failed.json").write_text('{"error": "it is lost"}')
     assert "it is lost" in fails(*options, "--array-task", "1")
+
+
+def test_a_table_on_a_terminal_and_lines_elsewhere(home, monkeypatch):
+    runs = plan(small_study.study(home), home, dict.fromkeys(ARMS, STEPS), together=2)
+    states = ("finished", "running", "failed", "waiting")
+    standings = [
+        Standing(run, state, step=step)
+        for run, state, step in zip(runs, states, (STEPS, 10, 3, 0), strict=True)
+    ]
+    standings[1] = replace(standings[1], loss=5.125, seconds_left=3723.4)
+    standings[2] = replace(standings[2], error="it is lost")
+
+    def shown(**options):
+        console = Console(file=io.StringIO(), width=100, **options)
+        with Standings(console) as table:
+            for _ in range(2):
+                table.observe(standings)
+        return console.file.getvalue()
+
+    table = shown(force_terminal=True, height=20, color_system=None)
+    rows = [[cell.strip() for cell in row.split("│")] for row in table.splitlines()]
+    assert ["", "own", "0-1", f"10 of {STEPS}", "5.125", "1:02:03", ""] in rows
+    assert ["", "shared", "0-1", f"{STEPS} of {STEPS}", "", "finished", ""] in rows
+    assert "1 finished, 1 running, 1 waiting, 1 failed; about" in table
+    # Where there is no room for all, those that something happens to.
+    small = shown(force_terminal=True, height=8, color_system=None)
+    assert " own " in small and " shared " not in small and "1 finished" in small
+    assert shown().splitlines() == [
+        f"shared, seeds 0-1: finished, step {STEPS} of {STEPS}",
+        f"own, seeds 0-1: running, step 10 of {STEPS}, masked-LM loss 5.125, "
+        "1:02:03 left",
+        f"large, seeds 0-1: failed, step 3 of {STEPS}, it is lost",
+    ]
+    monkeypatch.setattr("albert_jax.cli.standings._PAUSE_SECONDS", 0.0)
+    assert shown().count("own, seeds 0-1: running") == 2
 
 
 MISTAKES = {

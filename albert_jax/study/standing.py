@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,9 +81,10 @@ def is_finished(run: Run) -> bool:
 
 def write_failure(run: Run, error: str) -> None:
     """Leaves one line that says why a run failed; see ``read_failure``."""
-    run.folder.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"error": " ".join(error.split())})
-    (run.folder / FAILED).write_text(line + "\n")
+    with suppress(OSError):  # A full disk; whoever waits for the run is told as well.
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / FAILED).write_text(line + "\n")
 
 
 def read_failure(run: Run) -> str:
