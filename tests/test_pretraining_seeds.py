@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import small_run
 import small_task
+from jax.sharding import AbstractMesh
 
 from albert_jax.config import MeshConfig, UserError
 from albert_jax.config.finetuning import FinetuningExperiment
@@ -21,9 +23,10 @@ from albert_jax.finetuning.programs import compile_programs as compile_tuning
 from albert_jax.finetuning.start import open_start
 from albert_jax.identity import differences
 from albert_jax.inspection import inspect
-from albert_jax.interop.pretrained import from_pretrained
+from albert_jax.interop.pretrained import from_pretrained, save_pretrained
 from albert_jax.interop.pretraining import check_init
 from albert_jax.interop.pretraining import pretrain as continue_pretraining
+from albert_jax.train import pretrain as module
 from albert_jax.train.loop import NonFiniteLossError
 from albert_jax.train.pretrain import compile_programs, pretrain
 from albert_jax.train.run import load_run
@@ -35,12 +38,36 @@ METRIC = "eval/masked_lm_loss"
 SEEDS = (3, 4)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    """Programs by what they depend on: compiled once for all tests of this file."""
+    compiled = {}
+
+    def programs_of(experiment, mesh):
+        seed = experiment.seed if experiment.seeds > 1 else 0
+        key = dataclasses.replace(experiment, init=None, seed=seed)
+        if key not in compiled:
+            compiled[key] = compile_programs(key, mesh)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "compile_programs", programs_of)
+        yield programs_of
+
+
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    """Seed 3 alone, with dropout, and its gradients clipped."""
+    """Seed 3 alone: LAMB with all gradients clipped, and both kinds of dropout."""
     made = small_run.make(tmp_path_factory.mktemp("corpus"))
-    optimizer = dataclasses.replace(made.optimizer, clip_norm=0.5)
-    return dataclasses.replace(made, optimizer=optimizer, seed=SEEDS[0])
+    return dataclasses.replace(
+        made,
+        model=dataclasses.replace(made.model, attention_probs_dropout_prob=0.1),
+        optimizer=dataclasses.replace(made.optimizer, clip_norm=0.5),
+        steps=20,
+        checkpoint=dataclasses.replace(made.checkpoint, every=10),
+        evaluation=dataclasses.replace(made.evaluation, every=10),
+        seed=SEEDS[0],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +108,23 @@ def batches(experiment):
 
 
 @pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_twenty_steps_together_are_those_of_each_seed_alone(one, accumulation):
-    model = dataclasses.replace(one.model, attention_probs_dropout_prob=0.1)
-    one = dataclasses.replace(one, model=model, steps=20, accumulation=accumulation)
-    several = dataclasses.replace(one, seeds=3)
-    mesh = make_mesh(one.mesh)
-    programs, single = compile_programs(several, mesh), compile_programs(one, mesh)
-    state = programs.init(keys_of(several.all_seeds))
-    states = [single.init(jax.random.key(seed)) for seed in several.all_seeds]
+def test_twenty_steps_together_are_those_of_each_seed_alone(
+    one, two, programs, accumulation
+):
+    one, two = (dataclasses.replace(e, accumulation=accumulation) for e in (one, two))
+    both, single = (programs(e, make_mesh(e.mesh)) for e in (two, one))
+    state = both.init(keys_of(SEEDS))
+    states = [single.init(jax.random.key(seed)) for seed in SEEDS]
     for i, other in enumerate(states):
         ours = jax.tree.map(lambda x, i=i: x[i], state.params)
         jax.tree.map(np.testing.assert_array_equal, ours, other.params)
-    for rows in zip(*batches(several), strict=True):
+    for rows in zip(*batches(two), strict=True):
         stacked = {n: jnp.stack([r[n] for r in rows]) for n in rows[0]}
-        state, sums = programs.step(state, stacked)
+        state, sums = both.step(state, stacked)
         for i, row in enumerate(rows):
             states[i], own = single.step(states[i], row)
             for name, pair in own.items():
-                ours = [float(x) for x in sums[f"{name}/seed-{several.all_seeds[i]}"]]
+                ours = [float(x) for x in sums[f"{name}/seed-{SEEDS[i]}"]]
                 theirs = [float(x) for x in pair]
                 assert ours == pytest.approx(theirs, rel=1e-5), name
             assert own["gradient_norm"][0] > one.optimizer.clip_norm
@@ -123,8 +149,7 @@ def test_the_log_has_means_and_each_seeds_own_values(one, together, alone):
 
 
 def test_tokens_are_those_of_all_seeds(one, two, together, alone, tmp_path):
-    first = pretrain(one, tmp_path)
-    assert first["step"] == one.steps
+    pretrain(one, tmp_path)
     counted = [
         [line["tokens"] for line in log(folder) if "tokens" in line]
         for folder in (tmp_path, alone[0], together[0])
@@ -139,32 +164,31 @@ def test_tokens_are_those_of_all_seeds(one, two, together, alone, tmp_path):
         assert ours["bytes_per_device"][part] == pytest.approx(2 * count, rel=0.01)
 
 
-@pytest.mark.parametrize("stop_after", [1, 7])
-def test_stopped_and_resumed_is_uninterrupted(two, together, tmp_path, stop_after):
-    # As a killed run: at its checkpoint, with lines of the log beyond it.
-    asked = []
+def stop_after(steps: int):
+    asked = iter(range(steps + 1))
+    return lambda: next(asked) == steps
 
-    def stopping():
-        asked.append(None)
-        return len(asked) > stop_after
 
-    assert pretrain(two, tmp_path, stopping=stopping)["step"] == stop_after
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": stop_after + 1, "tokens": 1}) + "\n")
-    assert pretrain(two, tmp_path) == together[1]
-    if stop_after % two.log_every == 0:
-        assert log(tmp_path) == log(together[0])
-    ours, theirs = (
-        {line["step"]: line for line in log(folder) if METRIC in line}
-        for folder in (tmp_path, together[0])
-    )
-    assert ours == theirs
+def assert_same_weights(a: Path, b: Path) -> None:
     for seed in SEEDS:
-        jax.tree.map(
-            np.testing.assert_array_equal,
-            load_run(tmp_path, seed=seed)[1],
-            load_run(together[0], seed=seed)[1],
-        )
+        ours, theirs = (load_run(folder, seed=seed)[1] for folder in (a, b))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_stopped_and_resumed_is_uninterrupted(two, together, tmp_path):
+    assert pretrain(two, tmp_path, stopping=stop_after(7))["step"] == 7
+    assert pretrain(two, tmp_path) == together[1]
+    assert_same_weights(tmp_path, together[0])
+
+
+def test_killed_and_run_again_is_uninterrupted(two, together, tmp_path):
+    # Killed before its last checkpoint was whole: its log goes beyond the one before.
+    folder = tmp_path / "run"
+    shutil.copytree(together[0], folder)
+    (folder / "checkpoints" / "20" / "manifest.json").unlink()
+    assert pretrain(two, folder) == together[1]
+    assert log(folder) == log(together[0])
+    assert_same_weights(folder, together[0])
 
 
 def test_a_run_is_loaded_seed_by_seed(together, alone):
@@ -184,15 +208,20 @@ def test_a_run_is_loaded_seed_by_seed(together, alone):
         load_run(together[0], seed=5)
 
 
+def begin(experiment, folder: Path, report) -> None:
+    """The first evaluation, and a step."""
+    continue_pretraining(experiment, folder, report=report, stopping=stop_after(1))
+
+
 def starts(folder: Path) -> dict[str, float]:
     """What was evaluated before the first step."""
     return next(line for line in log(folder) if METRIC in line)
 
 
 def test_each_seed_goes_on_from_its_own_weights(two, together, tmp_path):
-    more = dataclasses.replace(two, init=str(together[0]), steps=2)
+    more = dataclasses.replace(two, init=str(together[0]))
     check_init(more)
-    continue_pretraining(more, tmp_path / "both", report=pytest.fail)
+    begin(more, tmp_path / "both", pytest.fail)
     begun = starts(tmp_path / "both")
     for seed in SEEDS:
         own = f"{METRIC}/seed-{seed}"
@@ -200,7 +229,7 @@ def test_each_seed_goes_on_from_its_own_weights(two, together, tmp_path):
     # One seed alone finds its own too, and the first one's where it has none.
     for seed, source, said in ((4, 4, 0), (0, 3, 1)):
         single, lines = dataclasses.replace(more, seed=seed, seeds=1), []
-        continue_pretraining(single, tmp_path / str(seed), report=lines.append)
+        begin(single, tmp_path / str(seed), lines.append)
         found = starts(tmp_path / str(seed))[METRIC]
         assert found == pytest.approx(together[1][f"{METRIC}/seed-{source}"], rel=1e-5)
         assert len(lines) == said
@@ -208,7 +237,7 @@ def test_each_seed_goes_on_from_its_own_weights(two, together, tmp_path):
         check_init(dataclasses.replace(more, seed=2))
     # All seeds start from the one that there is.
     both = dataclasses.replace(more, init=str(tmp_path / "4"))
-    continue_pretraining(both, tmp_path / "one", report=pytest.fail)
+    begin(both, tmp_path / "one", pytest.fail)
     begun = starts(tmp_path / "one")
     assert begun[f"{METRIC}/seed-3"] == begun[f"{METRIC}/seed-4"] == begun[METRIC]
 
@@ -244,9 +273,9 @@ def test_each_seed_is_fine_tuned_from_its_own_weights(together):
 
 def test_a_deeper_model_starts_from_a_shallower_one(two, together, tmp_path):
     deep = dataclasses.replace(two.model, num_hidden_layers=3)
-    more = dataclasses.replace(two, model=deep, init=str(together[0]), steps=2)
+    more = dataclasses.replace(two, model=deep, init=str(together[0]))
     lines = []
-    continue_pretraining(more, tmp_path, report=lines.append)
+    begin(more, tmp_path, lines.append)
     assert len(lines) == 1 and "applied 2 times there and 3 times here" in lines[0]
     begun = starts(tmp_path)[METRIC]
     fresh, learnt = (starts(together[0])[METRIC], together[1][METRIC])
@@ -258,8 +287,6 @@ def test_a_deeper_model_starts_from_a_shallower_one(two, together, tmp_path):
 
 
 def test_the_seed_that_diverges_is_named(two, tmp_path, monkeypatch):
-    from albert_jax.train import pretrain as module
-
     def poisoned(*given):
         for number, rows in enumerate(real(*given)):
             if number == 2:
@@ -269,13 +296,11 @@ def test_the_seed_that_diverges_is_named(two, tmp_path, monkeypatch):
 
     real = module._batches
     monkeypatch.setattr(module, "_batches", poisoned)
-    with pytest.raises(NonFiniteLossError, match="loss/seed-4 is nan at step 3"):
+    with pytest.raises(NonFiniteLossError, match="/seed-4 is nan at step 3"):
         pretrain(two, tmp_path)
 
 
 def test_several_seeds_need_one_device(two, together):
-    from jax.sharding import AbstractMesh
-
     wide = AbstractMesh((2, 1, 1), ("data", "fsdp", "tensor"))
     with pytest.raises(UserError, match="seeds is 2, .* the mesh has 2"):
         check_division(wide, two)
@@ -286,8 +311,6 @@ def test_several_seeds_need_one_device(two, together):
 
 
 def test_a_run_from_before_there_were_seeds_is_a_run_of_one(alone, one, tmp_path):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(alone[0], folder)
     path = folder / "experiment.json"
@@ -301,8 +324,6 @@ def test_a_run_from_before_there_were_seeds_is_a_run_of_one(alone, one, tmp_path
 
 
 def test_only_a_run_has_seeds(together, tmp_path):
-    from albert_jax.interop.pretrained import save_pretrained
-
     model, params, _ = from_pretrained(together[0], run_seed=4, report=pytest.fail)
     theirs = load_run(together[0], seed=4)[1]
     jax.tree.map(np.testing.assert_array_equal, params, theirs)
