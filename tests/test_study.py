@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import small_run
 import small_study
+import small_task
 from small_study import STEPS, pretend, pretend_steps, study, write_log
 
 from albert_jax.config import CheckpointConfig, OptimizerConfig, UserError
+from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.config.study import Study
 from albert_jax.data.pipeline import PretrainingData
 from albert_jax.data.prepare import prepare
@@ -66,6 +68,26 @@ def test_runs_stand_in_the_studys_order(tmp_path):
         assert run.after == before and run.experiment.init == str(before.folder)
         assert run.seeds == before.seeds
     assert groups(5, 5) == [(0, 1, 2, 3, 4)] and groups(2, 1) == [(0,), (1,)]
+
+
+def test_tasks_come_after_their_arm_seed_by_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tuning = FinetuningExperiment(name="any", task=small_task.TASK, steps=300)
+    chosen = of_arms(tmp_path, "a", "b", seeds=3, tasks=(tuning,))
+    runs = planned(chosen, Path("s"), together=3)
+    names = ["s/a/seeds-0-2", "s/a/mine", "s/b/seeds-0-2", "s/b/mine"]
+    assert [str(run.folder) for run in runs] == names
+    for trained, tuned in zip(runs[::2], runs[1::2], strict=True):
+        assert tuned.after == trained and tuned.experiment.init == str(trained.folder)
+        assert tuned.experiment.all_seeds == trained.seeds == (0, 1, 2)
+        write_log(tuned, [{"step": 300, "eval/accuracy": 1.0}])
+        assert not is_finished(tuned)
+        write_log(tuned, [{"step": 300, "dev/accuracy": 1.0}])
+        assert is_finished(tuned)
+    apart = planned(chosen, Path("s"), together=2)
+    assert str(apart[1].folder) == "s/a/mine/seeds-0-1"
+    assert apart[3].experiment.all_seeds == (2,)
+    assert str(apart[3].folder) == "s/a/mine/seed-2"
 
 
 def test_all_arms_of_a_seed_see_the_same_batches(tmp_path):
@@ -302,8 +324,9 @@ def test_what_fails_or_dies_does_not_stop_the_rest(tmp_path):
     assert all(read_failure(one.run) == one.error for one in ended)
     assert str(list(here.cores)) in (runs[0].folder / "starts").read_text()
     # A second time: what is finished is left alone, what failed is tried again.
+    write_failure(next(r for r in runs if r.arm == "dies-0"), "an old one")
     again = train_all(runs, [here], work=pretend)
-    assert [one.state for one in again] == [one.state for one in ended]
+    assert again == ended
     assert [starts(run.folder) for run in runs] == [1, 2, 2, 0, 0, 1]
 
 

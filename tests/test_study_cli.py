@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import small_run
 import small_study
+import small_task
 from rich.console import Console
 from small_study import STEPS
 
@@ -35,13 +36,23 @@ import sys
 sys.path.insert(0, {tests!r})
 from dataclasses import replace
 from pathlib import Path
+import small_task
+from albert_jax.config import OptimizerConfig
+from albert_jax.config.finetuning import FinetuningExperiment
 from small_study import study
 whole = study(Path())
+tuning = FinetuningExperiment(
+    name="tuning",
+    task=replace(small_task.TASK, folder="examples"),
+    optimizer=OptimizerConfig(name="adamw", learning_rate=0.01, warmup_steps=2),
+    batch_size=8,
+    steps=10,
+)
 def some(*arms):
     return replace(whole, arms={{arm: whole.arms[arm] for arm in arms}})
 STUDIES = {{
     "lab": some("shared", "lost"),
-    "pair": some("shared", "large"),
+    "pair": replace(some("shared", "large"), tasks=(tuning,)),
     "chain": replace(some("shared", "large"), starts={{"large": "shared"}}),
 }}
 lab = STUDIES["lab"]
@@ -140,7 +151,9 @@ def test_an_array_trains_a_run_a_task(home):
         FILE, *options, "--array-task", "0"
     )
     code, out, _ = study(FILE, *options, "--prepare")
-    assert code == 0 and "4 runs: sbatch --array=0-3" in out
+    last = out.splitlines()[-1]
+    assert code == 0 and last.startswith("4 runs: sbatch --array=0-3 experiments/")
+    assert last.endswith(f"slurm_study.sh {FILE} {' '.join(options)}")
     assert "   1  shared, seed 1: 30 steps" in out.splitlines()
     assert study(FILE, *options, "--array-task", "1")[0] == 0
     run = home / "array/shared/seed-1"
@@ -228,6 +241,8 @@ def test_other_settings_are_refused_before_anything_is_trained(home, whole):
 
 @pytest.mark.slow
 def test_a_killed_study_ends_as_one_that_was_not(home):
+    (home / "examples").mkdir()
+    small_task.write_examples(home / "examples")
     options = [FILE, "--scale", "pair", *OPTIONS]
     whole, killed = home / "undisturbed", home / "killed"
     assert study(*options, "--workdir", whole.name)[0] == 0
@@ -239,8 +254,11 @@ def test_a_killed_study_ends_as_one_that_was_not(home):
     assert max(line["step"] for line in log(run)) < STEPS
     assert study(*options, "--workdir", killed.name)[0] == 0
     assert "resuming" in (killed / "shared/seeds-0-1.log").read_text()
-    for arm in ("shared", "large"):
-        assert log(killed / arm / "seeds-0-1") == log(whole / arm / "seeds-0-1")
+    for name in ("shared/seeds-0-1", "large/seeds-0-1", "shared/mine", "large/mine"):
+        assert log(killed / name) == log(whole / name)
+        assert not any((one / name / "failed.json").exists() for one in (whole, killed))
+    scores = json.loads((whole / "shared/mine/results-dev.json").read_text())
+    assert scores["seeds"] == [0, 1]
     ours, theirs = (
         {path.name: path.read_bytes() for path in (one / "report").iterdir()}
         for one in (killed, whole)

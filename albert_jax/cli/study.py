@@ -1,6 +1,7 @@
 """The command that trains a study: study."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def study(arguments: Sequence[str]) -> int:
     folder = options.workdir or Path("runs") / f"{chosen.name}{suffix}"
     if options.array_task is not None:
         return _train_one(options, chosen, folder)
-    return _train_several(options, chosen, folder)
+    return _train_several(options, chosen, folder, arguments)
 
 
 def _adjusted(chosen: Study, options: _Study) -> Study:
@@ -90,7 +91,9 @@ def _adjusted(chosen: Study, options: _Study) -> Study:
     return replace(chosen, arms=arms, seeds=options.seeds or chosen.seeds)
 
 
-def _train_several(options: _Study, chosen: Study, folder: Path) -> int:
+def _train_several(
+    options: _Study, chosen: Study, folder: Path, arguments: Sequence[str]
+) -> int:
     from albert_jax.cli.standings import Standings
     from albert_jax.study.machine import Machine, places
     from albert_jax.study.plan import plan
@@ -111,7 +114,7 @@ def _train_several(options: _Study, chosen: Study, folder: Path) -> int:
     _prepare_for([run for run in mine if not is_finished(run)], options, console)
     record.write(folder)
     if options.prepare:
-        return _list(runs, options, console)
+        return _list(runs, arguments, console)
     with signals(together=False) as stopping, Standings(console) as shown:
         ended = train_all(
             mine,
@@ -240,14 +243,15 @@ def _prepare_for(runs: "Sequence[Run]", options: _Study, console: "Console") -> 
         run_prepare(experiment, options.processes, console)
 
 
-def _list(runs: "Sequence[Run]", options: _Study, console: "Console") -> int:
-    """Shows the tasks of an array."""
+def _list(runs: "Sequence[Run]", arguments: Sequence[str], console: "Console") -> int:
+    """Shows the tasks of an array, and how to submit it."""
     for number, run in enumerate(runs):
         say(console, f"{number:4}  {run.title}: {run.experiment.steps:,} steps")
+    given = shlex.join(word for word in arguments if word != "--prepare")
     say(
         console,
         f"{len(runs)} runs: sbatch --array=0-{len(runs) - 1} "
-        f"experiments/launch/slurm_study.sh {options.file}",
+        f"experiments/launch/slurm_study.sh {given}",
     )
     return 0
 

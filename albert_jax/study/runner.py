@@ -12,6 +12,7 @@ from typing import Any
 from albert_jax.study.machine import Place
 from albert_jax.study.plan import Run
 from albert_jax.study.standing import (
+    FAILED,
     Standing,
     is_finished,
     read_failure,
@@ -126,6 +127,8 @@ class _Desk:
         return any(run.folder == wanted.folder for run in coming)
 
     def start(self, run: Run, place: Place) -> None:
+        # Before it, so that what is there at the end is of this time.
+        (run.folder / FAILED).unlink(missing_ok=True)
         log = run.folder.with_name(f"{run.folder.name}.log")
         spawn = multiprocessing.get_context("spawn")
         process = spawn.Process(target=self._work, args=(run, log, *self._arguments))
