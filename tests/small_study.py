@@ -17,9 +17,12 @@ STEPS = 30
 
 
 def experiment(folder: Path) -> PretrainingExperiment:
-    """Of the corpus in ``folder``: ``small_run``'s, a little longer."""
+    """Of the corpus in ``folder``: ``small_run``'s, a little longer, of one layer and
+    without dropout, as many processes compile it."""
+    small = small_run.experiment(folder / "prepared", folder / "corpus.txt")
     return replace(
-        small_run.experiment(folder / "prepared", folder / "corpus.txt"),
+        small,
+        model=replace(small.model, num_hidden_layers=1, hidden_dropout_prob=0.0),
         steps=STEPS,
         checkpoint=CheckpointConfig(every=5, keep=2),
         evaluation=EvaluationConfig(every=10, rows=16, batch_size=8),
