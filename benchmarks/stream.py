@@ -10,7 +10,8 @@ shards, one process) stands beside the tokenizer alone and Hugging Face's fast o
 (``tokenizers``, if transformers 4 is installed); the stream is what a training step is
 fed, Grain included, of rows of 32, 128 and 512 tokens, packed and not. Memory is the
 peak of the process, at the given size and at ten times as much; of the stream also that
-of a Grain worker, where one builds the batches. ``--only stream`` leaves the rest out.
+of a Grain worker, where one builds the batches. ``--before`` another checkout, say of
+``git worktree add``, the stream is measured with its code too, in the same rounds.
 """
 
 import argparse
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=35)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=("prepare", "stream"))
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--packed", action="store_true", help="packed rows alone")
+    parser.add_argument("--before", type=Path, help="a checkout to measure beside")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -80,23 +84,36 @@ def _stream_table(args: argparse.Namespace, small: Path, large: Path) -> None:
     for text in (small, large):
         if not Path(_prepared(text)).exists():
             _measure(args.model, text, "prepare")
-    variants = [(length, packing) for packing in (True, False) for length in LENGTHS]
+    variants = [
+        (length, packing, checkout)
+        for packing in (True, False)[: 1 if args.packed else 2]
+        for length in args.lengths
+        for checkout in (None, args.before)[: 2 if args.before else 1]
+    ]
+    names = {
+        (length, packing, checkout): f"{length}, {'packed' if packing else 'one pair'}"
+        + (", before" if checkout else "")
+        for length, packing, checkout in variants
+    }
     rounds = {variant: [] for variant in variants}
+
+    def measured(text: Path, what: str, variant: tuple) -> dict[str, float]:
+        *options, checkout = variant
+        return _measure(args.model, text, what, *options, checkout=checkout)
+
     for _ in range(args.rounds):
         for variant in variants:
-            rounds[variant].append(_measure(args.model, small, "stream", *variant))
-    names = {(n, p): f"{n}, {'packed' if p else 'one pair'}" for n, p in variants}
+            rounds[variant].append(measured(small, "stream", variant))
     _print_head("rows", "tokens/s")
     for variant in variants:
         found = rounds[variant]
         peak = statistics.median(x["peak"] for x in found) / 1e6
-        more = _measure(args.model, large, "stream", *variant)["peak"] / 1e6
+        more = measured(large, "stream", variant)["peak"] / 1e6
         _print_row(names[variant], [x["rate"] for x in found], peak, more, 0)
-    print(
-        f"\n{'rows, by a worker':24} {'peak MB':>8} {'x10':>6} {'worker':>8} {'x10':>6}"
-    )
+    columns = ("rows, by a worker", "peak MB", "x10", "worker", "x10")
+    print("\n{:24} {:>8} {:>6} {:>8} {:>6}".format(*columns))
     for variant in variants:
-        ends = [_measure(args.model, x, "worker", *variant) for x in (small, large)]
+        ends = [measured(text, "worker", variant) for text in (small, large)]
         peaks = [end[name] / 1e6 for name in ("peak", "worker") for end in ends]
         print("{:24} {:8.0f} {:6.0f} {:8.0f} {:6.0f}".format(names[variant], *peaks))
 
@@ -113,9 +130,13 @@ def _print_row(
     print(f"{name:24} {median:>9} {low + '-' + high:>20} {peak:8.0f} {more:6.0f}")
 
 
-def _measure(model: Path, text: Path, *what: object) -> dict[str, float] | None:
+def _measure(
+    model: Path, text: Path, *what: object, checkout: Path | None = None
+) -> dict[str, float] | None:
     command = [sys.executable, __file__, str(model), str(text)]
     environment = os.environ | {"RAYON_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    if checkout:
+        environment["PYTHONPATH"] = str(checkout)
     done = subprocess.run(
         [*command, "--measure", json.dumps(what)],
         stdout=subprocess.PIPE,

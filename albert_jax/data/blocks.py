@@ -18,8 +18,8 @@ from albert_jax.data.shards import PreparedCorpus
 BLOCK_PIECES = 1 << 23
 
 # A page of the index that is touched brings 16 into memory, 64 kB; these so many
-# documents together hold no more than 8 MB of it.
-_AT_ONCE = 128
+# documents together hold no more than 16 MB of it.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
