@@ -21,10 +21,10 @@ MASKED, ORDER = "eval/masked_lm_accuracy", "eval/sentence_order_accuracy"
 
 
 def experiment(**model) -> PretrainingExperiment:
-    """Eight rows of 16 tokens a step, forty steps, four evaluations."""
+    """Two layers, eight rows of 16 tokens a step, forty steps, four evaluations."""
     return PretrainingExperiment(
         name="made",
-        model=tiny.config(**model),
+        model=tiny.config(**({"num_hidden_layers": 2} | model)),
         data=DataConfig(sequence_length=16, batch_size=8),
         optimizer=OptimizerConfig(warmup_steps=2),
         steps=40,

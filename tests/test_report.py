@@ -27,12 +27,13 @@ from albert_jax.study import figures, panels
 from albert_jax.study.claims import decide
 from albert_jax.study.contrasts import contrast
 from albert_jax.study.costs import encoder_parameters
+from albert_jax.study.markdown import markdown
 from albert_jax.study.parameters import (
     parameter_lines,
     parameter_rows,
     study_parameters,
 )
-from albert_jax.study.report import write_report
+from albert_jax.study.report import describe_study, write_report
 from albert_jax.study.results import Arm, Progress, StudyResults, read_study
 
 
@@ -194,16 +195,28 @@ def sst2() -> FinetuningExperiment:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Four arms: whole, in two runs; failed; half-way; whole, but for a seed that
-    diverged. One more was not begun."""
+    """The made study, to be changed."""
+    return make(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The report of the made study as it is."""
+    place = tmp_path_factory.mktemp("report")
+    return write_report(make(place), place / "report").parent
+
+
+def make(tmp_path: Path) -> Path:
+    """A study of six arms: whole; whole, in two runs; failed; half-way; whole, but for
+    a seed that diverged; not begun."""
     study = made_study.study(
         {
             "none": made_study.experiment(share="none"),
             "all": made_study.experiment(),
-            "attention": made_study.experiment(share="attention"),
-            "ffn": made_study.experiment(share="ffn"),
+            "half": made_study.experiment(),
+            "begun": made_study.experiment(),
             "wide": made_study.experiment(embedding_size=16),
-            "later": made_study.experiment(num_hidden_layers=2),
+            "later": made_study.experiment(),
         },
         baseline="none",
         starts={"later": "none"},
@@ -215,7 +228,7 @@ def folder(tmp_path) -> Path:
         table="Table 4",
         claims=(
             claim("below"),
-            claim("above", better="attention"),
+            claim("above", better="half"),
             claim("below", better="wide"),
         ),
     )
@@ -233,10 +246,10 @@ def folder(tmp_path) -> Path:
         metrics = {MASKED: shared, ORDER: order}
         made_study.write_run(folder / "all", arms["all"], metrics)
     half = {MASKED: none, ORDER: by_seed([0.5, 0.5, 0.5])}
-    made_study.write_run(folder / "attention", arms["attention"], half, until=20)
-    failed = folder / "attention" / "seeds-0-2" / "failed.json"
-    failed.write_text(json.dumps({"error": f"no room in {folder}/attention"}))
-    made_study.write_run(folder / "ffn", arms["ffn"], {MASKED: {0: 0.3}}, until=10)
+    made_study.write_run(folder / "half", arms["half"], half, until=20)
+    failed = folder / "half" / "seeds-0-2" / "failed.json"
+    failed.write_text(json.dumps({"error": f"no room in {folder}/half"}))
+    made_study.write_run(folder / "begun", arms["begun"], {MASKED: {0: 0.3}}, until=10)
     lost = {MASKED: by_seed([0.2, 0.2, math.nan])}
     made_study.write_run(folder / "wide", arms["wide"], lost)
     scores = [{"accuracy": 0.8}, {"accuracy": 0.82}, {"accuracy": 0.84}]
@@ -256,17 +269,17 @@ def test_a_folder_is_read_whole(folder):
     assert told == {
         "none": [("finished", 40)] * 3,
         "all": [("finished", 40)] * 3,
-        "attention": [("failed", 20)] * 3,
-        "ffn": [("unfinished", 10), ("not started", 0), ("not started", 0)],
+        "half": [("failed", 20)] * 3,
+        "begun": [("unfinished", 10), ("not started", 0), ("not started", 0)],
         "wide": [("finished", 40)] * 3,
         "later": [("not started", 0)] * 3,
     }
     assert arms["none"].scores[MASKED] == by_seed([0.31, 0.34, 0.37])
     assert arms["all"].scores[MASKED] == pytest.approx({0: 0.21, 1: 0.23, 2: 0.25})
     assert math.isnan(arms["wide"].scores[MASKED][2])
-    assert arms["attention"].scores[MASKED] == arms["ffn"].scores[MASKED] == {}
-    assert arms["attention"].curves[MASKED][2] == {0: 0.0, 10: 0.0925, 20: 0.185}
-    assert arms["attention"].progress[0].error == "no room in attention"
+    assert arms["half"].scores[MASKED] == arms["begun"].scores[MASKED] == {}
+    assert arms["half"].curves[MASKED][2] == {0: 0.0, 10: 0.0925, 20: 0.185}
+    assert arms["half"].progress[0].error == "no room in half"
     assert arms["all"].scores["sst2/accuracy"] == {2: 0.7}
     assert arms["wide"].failed_tasks == {"sst2": "no file"}
     assert arms["none"].unigram == 0.0625
@@ -282,8 +295,8 @@ def test_the_last_line_of_a_step_holds(folder):
 def test_a_finished_run_counts_beside_an_unfinished_one(folder):
     study = read_study(folder).study
     metrics = {MASKED: by_seed([0.4, 0.4])}
-    made_study.write_run(folder / "ffn", study.arms["ffn"], metrics)
-    assert read_study(folder).arms["ffn"].scores[MASKED] == by_seed([0.4, 0.4])
+    made_study.write_run(folder / "begun", study.arms["begun"], metrics)
+    assert read_study(folder).arms["begun"].scores[MASKED] == by_seed([0.4, 0.4])
     made_study.write_run(folder / "all", study.arms["all"], {MASKED: {1: 0.5}})
     with pytest.raises(UserError, match="seed-1 has seed 1, which another run of all"):
         read_study(folder)
@@ -307,6 +320,11 @@ def test_what_is_no_study_is_one_line(folder, tmp_path):
 # The report.
 
 
+def written(folder: Path) -> str:
+    """The Markdown, without figures."""
+    return markdown(describe_study(read_study(folder)))
+
+
 def tables(text: str) -> list[list[dict[str, str]]]:
     """Every Markdown table of a text: a row is header -> cell."""
     found = []
@@ -320,18 +338,18 @@ def tables(text: str) -> list[list[dict[str, str]]]:
     return found
 
 
-def test_the_table_has_every_arm_beside_the_papers_numbers(folder, tmp_path):
-    text = write_report(folder, tmp_path / "report").read_text()
+def test_the_table_has_every_arm_beside_the_papers_numbers(report):
+    text = (report / "report.md").read_text()
     rows = {row["arm"]: row for row in tables(text)[0]}
-    assert list(rows) == ["none", "all", "attention", "ffn", "wide", "later"]
+    assert list(rows) == ["none", "all", "half", "begun", "wide", "later"]
     masked, delta = "masked-LM accuracy, %", "Δ masked-LM accuracy, points"
     told = {name: (row["seeds"], row[masked], row[delta]) for name, row in rows.items()}
     # Of -0.1, -0.11, -0.12 and 0.31, 0.34, 0.37: t(2) * 0.01 / sqrt(3), and thrice it.
     assert told == {
         "none": ("3", "34.00 ± 7.45", "baseline"),
         "all": ("3", "23.00 ± 4.97", "**−11.00 ± 2.48**"),
-        "attention": ("0 of 3 (failed)", "–", "–"),
-        "ffn": ("0 of 3 (unfinished)", "–", "–"),
+        "half": ("0 of 3 (failed)", "–", "–"),
+        "begun": ("0 of 3 (unfinished)", "–", "–"),
         "wide": (
             "3",
             "20.00 ± 0.00 (2 of 3 seeds, 1 not a number)",
@@ -355,9 +373,8 @@ def test_the_table_has_every_arm_beside_the_papers_numbers(folder, tmp_path):
     assert "later goes on from none" in text
 
 
-def test_costs_are_those_of_the_formulas(folder, tmp_path):
-    write_report(folder, tmp_path / "report")
-    document = json.loads((tmp_path / "report" / "report.json").read_text())
+def test_costs_are_those_of_the_formulas(report):
+    document = json.loads((report / "report.json").read_text())
     arm, experiment = document["arms"]["all"], made_study.experiment()
     row = RowShape(16, experiment.data.predictions, experiment.data.pairs)
     assert arm["flops"] == 40 * 8 * training_flops(experiment.model, row)
@@ -369,35 +386,34 @@ def test_costs_are_those_of_the_formulas(folder, tmp_path):
     assert arm["parameters_with_heads"] > expected
 
 
-def test_steps_after_the_budget_count_and_not_the_arms(folder, tmp_path):
+def test_steps_after_the_budget_count_and_not_the_arms(folder):
     study = read_study(folder).study
     steps = dict.fromkeys(study.arms, 40) | {"all": 20}
     made_study.write_study(folder, study, steps=steps)
-    write_report(folder, tmp_path / "report")
-    arms = json.loads((tmp_path / "report" / "report.json").read_text())["arms"]
+    arms = describe_study(read_study(folder))["arms"]
     assert arms["all"]["tokens"] == 20 * 8 * 16
     # Half of the last values, as they were logged at step 20.
     assert arms["all"]["scores"][MASKED]["mean"] == pytest.approx(0.115)
 
 
-def test_what_is_missing_is_named(folder, tmp_path):
-    text = write_report(folder, tmp_path / "report").read_text()
+def test_what_is_missing_is_named(report):
+    text = (report / "report.md").read_text()
     part = text.partition("## Not complete\n\n")[2].partition("\n\n")[0]
     assert part.splitlines() == [
-        "- attention, seeds 0 to 2: failed at step 20 of 40: no room in attention",
-        "- ffn, seed 0: unfinished, at step 10 of 40",
-        "- ffn, seeds 1 to 2: not started",
+        "- half, seeds 0 to 2: failed at step 20 of 40: no room in half",
+        "- begun, seed 0: unfinished, at step 10 of 40",
+        "- begun, seeds 1 to 2: not started",
         "- wide, sst2: failed: no file",
         "- later, seeds 0 to 2: not started",
     ]
 
 
-def test_every_claim_has_its_verdict(folder, tmp_path):
-    text = write_report(folder, tmp_path / "report").read_text()
+def test_every_claim_has_its_verdict(report):
+    text = (report / "report.md").read_text()
     rows = tables(text)[1]
     assert [row["verdict"] for row in rows] == [
         "**reproduced**",
-        f"**undecided**: no {MASKED} of attention",
+        f"**undecided**: no {MASKED} of half",
         "**undecided**: not a number for seed 2",
     ]
     assert rows[0] | {"claim": ""} == {
@@ -424,7 +440,7 @@ def test_the_csv_has_unrounded_numbers(folder, tmp_path):
     assert interval == pytest.approx(expected, rel=1e-9)
     assert (row["seeds_finished"], row[f"{MASKED} difference seeds"]) == ("3", "3")
     assert (row["paper: S1"], rows[2][f"{MASKED} mean"]) == ("88.6/81.5", "")
-    assert [row["arm"] for row in rows] == list(read_study(folder).arms)
+    assert [row["arm"] for row in rows[2:]] == ["half", "begun", "wide", "later"]
 
 
 def test_one_seed_has_no_interval(tmp_path):
@@ -432,7 +448,7 @@ def test_one_seed_has_no_interval(tmp_path):
     made_study.write_study(tmp_path, study)
     for arm, value in (("all", 0.3), ("none", 0.35)):
         made_study.write_run(tmp_path / arm, study.arms[arm], {MASKED: {0: value}})
-    text = write_report(tmp_path, tmp_path / "report").read_text()
+    text = written(tmp_path)
     (_, row), (decided,) = tables(text)
     assert row["masked-LM accuracy, %"] == "35.00"
     assert row["Δ masked-LM accuracy, points"] == "+5.00"
@@ -448,7 +464,7 @@ def test_squads_scores_are_percent_already(tmp_path):
     made_study.write_task(tmp_path / "all" / name, (0, 1), scores)
     losses = {"eval/masked_lm_loss": {0: 5.4321, 1: 5.4321}}
     made_study.write_run(tmp_path / "all", study.arms["all"], losses)
-    text = write_report(tmp_path, tmp_path / "report").read_text()
+    text = written(tmp_path)
     row, _ = tables(text)[0]
     assert row[f"{name} f1, %"] == "89.00 ± 12.71"
     assert row["masked-LM loss, nats"] == "5.4321 ± 0.0000"
@@ -458,23 +474,23 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_killed_and_gone_on_with_it_is_the_same_to_the_byte(folder, tmp_path):
-    report = tmp_path / "report"
-    write_report(folder, report)
-    (report / "costs.png").write_bytes(b"an earlier one")
+def test_killed_and_gone_on_with_it_is_the_same_to_the_byte(folder, report, tmp_path):
+    again = tmp_path / "report"
+    shutil.copytree(report, again)
+    (again / "costs.png").write_bytes(b"an earlier one")
     study = read_study(folder).study
     whole = {MASKED: by_seed([0.3, 0.31, 0.32]), ORDER: by_seed([0.6, 0.7, 0.6])}
     other = tmp_path / "elsewhere" / "made"
     for place in (folder, other):
         if place == other:
             shutil.copytree(folder, other)
-        for arm in ("attention", "ffn", "later"):
+        for arm in ("half", "begun", "later"):
             shutil.rmtree(place / arm, ignore_errors=True)
             made_study.write_run(place / arm, study.arms[arm], whole)
-    write_report(folder, report)
+    write_report(folder, again)
     write_report(other, tmp_path / "afresh")
-    assert files_of(report) == files_of(tmp_path / "afresh")
-    assert set(files_of(report)) == {
+    assert files_of(again) == files_of(tmp_path / "afresh")
+    assert set(files_of(again)) == {
         "report.md",
         "report.json",
         "table.csv",
@@ -482,22 +498,26 @@ def test_killed_and_gone_on_with_it_is_the_same_to_the_byte(folder, tmp_path):
     }
 
 
-def test_no_file_tells_when_where_or_by_what_it_was_made(folder, tmp_path):
-    write_report(folder, tmp_path / "report")
-    for name, content in files_of(tmp_path / "report").items():
-        for said in (str(tmp_path), matplotlib.__version__, "Matplotlib v", "T00:"):
+def test_no_file_tells_when_where_or_by_what_it_was_made(report):
+    for name, content in files_of(report).items():
+        for said in (
+            str(report.parent),
+            matplotlib.__version__,
+            "Matplotlib v",
+            "T00:",
+        ):
             assert said.encode() not in content, (name, said)
         assert not re.search(rb"20[2-9]\d-\d\d-\d\d", content), name
         assert b"tEXt" not in content, name
 
 
-def test_what_cannot_be_drawn_any_more_is_removed(folder, tmp_path):
-    report = tmp_path / "report"
-    write_report(folder, report)
-    for arm in ("none", "all", "attention", "ffn", "wide"):
+def test_what_cannot_be_drawn_any_more_is_removed(folder, report, tmp_path):
+    again = tmp_path / "report"
+    shutil.copytree(report, again)
+    for arm in ("none", "all", "half", "begun", "wide"):
         shutil.rmtree(folder / arm)
-    text = write_report(folder, report).read_text()
-    assert sorted(files_of(report)) == ["report.json", "report.md", "table.csv"]
+    text = write_report(folder, again).read_text()
+    assert sorted(files_of(again)) == ["report.json", "report.md", "table.csv"]
     assert "Figures" not in text and len(tables(text)[0]) == 6
 
 
@@ -520,8 +540,8 @@ def test_curves_are_means_with_bands(folder):
     np.testing.assert_allclose(
         lines["none"].get_ydata(), 34 * np.linspace(0, 1, 5), atol=1e-9
     )
-    assert len(lines["attention (unfinished)"].get_xdata()) == 3
-    assert len(lines["ffn (unfinished)"].get_xdata()) == 2
+    assert len(lines["half (unfinished)"].get_xdata()) == 3
+    assert len(lines["begun (unfinished)"].get_xdata()) == 2
     # The band at the end of the baseline, the first that is drawn.
     (band,) = masked.collections[0].get_paths()
     ends = band.vertices[np.isclose(band.vertices[:, 0], tokens[-1]), 1]
@@ -536,8 +556,8 @@ def test_differences_are_paired_and_named(folder):
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == [
         "all",
-        "attention",
-        "ffn",
+        "half",
+        "begun",
         "wide",
         "later",
     ]
@@ -578,7 +598,10 @@ def test_where_arms_cost_the_same_there_is_no_figure_of_costs():
 
 
 def test_pictures_of_twelve_arms_stay_small(tmp_path):
-    arms = {f"arm-{n}": made_study.experiment(embedding_size=4 + n) for n in range(12)}
+    # Of one size, because counting takes a while; twice the steps for half of them.
+    often = replace(made_study.experiment().evaluation, every=2)
+    base = replace(made_study.experiment(), evaluation=often)
+    arms = {f"arm-{n}": replace(base, steps=40 + 40 * (n % 2)) for n in range(12)}
     study = made_study.study(arms, baseline="arm-3", seeds=5)
     made_study.write_study(tmp_path, study)
     rng = np.random.default_rng(0)
@@ -587,9 +610,6 @@ def test_pictures_of_twelve_arms_stay_small(tmp_path):
             MASKED: by_seed(0.2 + 0.01 * number + 0.004 * rng.normal(size=5)),
             ORDER: by_seed(0.6 + 0.01 * number + 0.02 * rng.normal(size=5)),
         }
-        arms[name] = replace(
-            arms[name], evaluation=replace(arms[name].evaluation, every=2)
-        )
         made_study.write_run(tmp_path / name, arms[name], metrics)
     write_report(tmp_path, tmp_path / "report")
     for name in figures.FIGURES:
@@ -606,17 +626,18 @@ def test_pictures_of_twelve_arms_stay_small(tmp_path):
 
 def test_exact_parameters_stand_beside_the_papers():
     models = {
-        f"{share}-{size}": AlbertConfig.base(share=share, embedding_size=size)
-        for share, size in (("all", 128), ("none", 128), ("all", 768))
+        "base": AlbertConfig.base(),
+        "base, E = H": AlbertConfig.base(embedding_size=768),
+        "xxlarge": AlbertConfig.xxlarge(),
     }
-    rows = parameter_rows(models, {"all-128": "12M", "none-128": "89M"})
+    rows = parameter_rows(models, {"base": "12M", "xxlarge": "235M"})
     assert tables("\n".join(parameter_lines("arm", rows)) + "\n") == [
         [
             {"arm": arm, "parameters": exact, "rounded": rounded, "paper": paper}
             for arm, exact, rounded, paper in (
-                ("all-128", "11,683,584", "12M", "12M"),
-                ("none-128", "89,650,176", "90M", "**89M**"),
-                ("all-768", "31,114,752", "31M", "–"),
+                ("base", "11,683,584", "12M", "12M"),
+                ("base, E = H", "31,114,752", "31M", "–"),
+                ("xxlarge", "222,595,584", "223M", "**235M**"),
             )
         ]
     ]
@@ -630,7 +651,8 @@ def test_a_studys_parameters_take_the_papers_column():
 # The command.
 
 
-def test_the_command_writes_and_tells(folder, capsys):
+def test_the_command_writes_and_tells(folder, capsys, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", {})
     assert main(["report", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "made: 9 of 18 seeds of 6 arms are finished"

@@ -151,7 +151,7 @@ def _notes(document: _Document, metrics: Mapping[str, Metric]) -> list[str]:
         "the forward pass. Tokens: positions of all rows, padding included.",
         "- metrics: mean ± half of the 95 % interval (Student's t) over seeds, at the "
         "last step. It covers what a seed changes (initial weights, dropout, order and "
-        "masks of the training data); the held-out rows are the same for all.",
+        "masks of the training data); the held-out rows are the same for every seed.",
         f"- Δ: to {document['baseline']}, paired: of each seed the difference, of "
         "these mean and interval; bold where the interval excludes 0. Every interval "
         "stands alone: of twenty arms that do not differ, one is bold by chance.",

@@ -83,6 +83,7 @@ def describe_study(results: StudyResults) -> dict[str, Any]:
         "arms": {
             name: _describe_arm(results, arm) for name, arm in results.arms.items()
         },
+        "figures": [],
         "claims": [
             asdict(decision.claim)
             | {
