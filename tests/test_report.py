@@ -17,6 +17,7 @@ import pytest
 from made_study import MASKED, ORDER
 from scipy.stats import ttest_1samp, ttest_rel
 
+from albert_jax.catalogue import load_study
 from albert_jax.cli import main
 from albert_jax.config import AlbertConfig, UserError
 from albert_jax.config.finetuning import FinetuningExperiment
@@ -29,6 +30,8 @@ from albert_jax.study.contrasts import contrast
 from albert_jax.study.costs import encoder_parameters
 from albert_jax.study.markdown import markdown
 from albert_jax.study.parameters import (
+    counterparts,
+    paper_parameters,
     parameter_lines,
     parameter_rows,
     study_parameters,
@@ -646,6 +649,40 @@ def test_exact_parameters_stand_beside_the_papers():
 def test_a_studys_parameters_take_the_papers_column():
     study = made_study.study(paper={"none": {"parameters": "108M", "Avg": 82.3}})
     assert [row.printed for row in study_parameters(study)] == ["", "108M"]
+
+
+def test_counterparts_have_the_same_row_of_the_paper_and_not_the_same_name():
+    def study(*sizes, rows):
+        arms = {f"e{e}": made_study.experiment(embedding_size=e) for e in sizes}
+        return made_study.study(arms, paper=rows)
+
+    narrow, wide = {"parameters": "10M"}, {"parameters": "31M"}
+    lab = study(8, 12, 16, rows={"e8": narrow, "e12": wide})
+    paper = study(12, 16, rows={"e12": narrow, "e16": wide})
+    assert counterparts(lab, paper) == {"e8": "e12", "e12": "e16"}
+    assert paper_parameters(lab, paper) == {
+        "e8": encoder_parameters(made_study.experiment(embedding_size=12).model),
+        "e12": encoder_parameters(made_study.experiment(embedding_size=16).model),
+    }
+
+
+def test_the_labs_arms_stand_for_the_papers_of_the_same_question():
+    folder = Path(__file__).parents[1] / "experiments" / "ablations"
+    scales = ("lab", "paper")
+    lab, paper = (load_study(str(folder / "factorization.py"), s) for s in scales)
+    stands = counterparts(lab, paper)
+    assert len(stands) == len(lab.paper) > 4
+    widest = [max(s.arms.values(), key=_embedding).model for s in (lab, paper)]
+    for arm, name in stands.items():
+        ours, theirs = lab.arms[arm].model, paper.arms[name].model
+        assert ours.share == theirs.share
+        assert (ours.embedding_size == widest[0].embedding_size) == (
+            theirs.embedding_size == widest[1].embedding_size
+        )
+
+
+def _embedding(experiment):
+    return experiment.model.embedding_size
 
 
 # The command.

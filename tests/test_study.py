@@ -20,7 +20,8 @@ from albert_jax.data.prepare import prepare
 from albert_jax.data.shards import PreparedCorpus
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.identity import to_dict
-from albert_jax.study.budget import decide_steps, equal_steps, step_flops
+from albert_jax.study.budget import decide_steps, equal_steps
+from albert_jax.study.costs import step_flops
 from albert_jax.study.machine import Machine, Place, places
 from albert_jax.study.measurement import measure_steps
 from albert_jax.study.plan import at_steps, groups, plan

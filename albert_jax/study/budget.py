@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from albert_jax.config import PretrainingExperiment
 from albert_jax.config.study import Study
-from albert_jax.model.costs import RowShape, training_flops
+from albert_jax.study.costs import step_flops
 from albert_jax.study.record import Record
 
 
@@ -18,13 +17,6 @@ def equal_steps(study: Study, cost: Mapping[str, int | float]) -> dict[str, int]
     """
     total = study.arms[study.baseline].steps * cost[study.baseline]
     return {arm: max(1, round(total / one)) for arm, one in cost.items()}
-
-
-def step_flops(experiment: PretrainingExperiment) -> int:
-    """FLOPs of a step of one seed, by formula."""
-    data = experiment.data
-    row = RowShape(data.sequence_length, data.predictions, data.pairs)
-    return data.batch_size * training_flops(experiment.model, row)
 
 
 def decide_steps(

@@ -26,7 +26,8 @@ def _parts(config: AlbertConfig) -> dict[str, int]:
 
 
 def step_flops(experiment: PretrainingExperiment) -> int:
-    """Of a training step by formula: matrix products, three times the forward pass."""
+    """Of a training step of one seed by formula: matrix products, three times the
+    forward pass."""
     data = experiment.data
     row = RowShape(data.sequence_length, data.predictions, data.pairs)
     return data.batch_size * training_flops(experiment.model, row)

@@ -113,7 +113,7 @@ def places(machine: Machine, jobs: int, together: int) -> list[Place]:
 def _look(study: Study, paper: Study | None) -> Machine:
     import jax
 
-    from albert_jax.model.costs import parameter_table
+    from albert_jax.study.parameters import paper_parameters
     from albert_jax.train.footprint import footprint
 
     device = jax.devices()[0]
@@ -123,15 +123,10 @@ def _look(study: Study, paper: Study | None) -> Machine:
     needed = [
         footprint(arm)["bytes_per_device"]["total"] for arm in study.arms.values()
     ]
-    counterparts = {} if paper is None else paper.arms
     return Machine(
         platform=device.platform,
         devices=jax.device_count(),
         memory=memory,
         needed=max(needed),
-        paper_parameters={
-            name: sum(parameter_table(counterparts[name].model).values())
-            for name in study.arms
-            if name in counterparts
-        },
+        paper_parameters=paper_parameters(study, paper) if paper else {},
     )

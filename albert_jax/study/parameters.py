@@ -44,6 +44,27 @@ def study_parameters(study: Study) -> list[ParameterRow]:
     return parameter_rows(models, printed)
 
 
+def counterparts(study: Study, paper: Study) -> dict[str, str]:
+    """Arm -> the arm at the paper's scale that it stands for.
+
+    That is the one with the same row of the paper's table; their names differ, and one
+    name may mean two things. Arms that the paper has no row of have none.
+    """
+    return {
+        arm: next(name for name in paper.arms if paper.paper.get(name) == row)
+        for arm, row in study.paper.items()
+        if row and row in paper.paper.values()
+    }
+
+
+def paper_parameters(study: Study, paper: Study) -> dict[str, int]:
+    """Arm -> exact parameters of its counterpart, counted as the paper does."""
+    return {
+        arm: encoder_parameters(paper.arms[name].model)
+        for arm, name in counterparts(study, paper).items()
+    }
+
+
 def parameter_lines(title: str, rows: list[ParameterRow]) -> list[str]:
     """A Markdown table: the exact count, rounded, and what the paper prints.
 

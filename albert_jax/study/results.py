@@ -21,11 +21,11 @@ from albert_jax.config import PretrainingExperiment, UserError
 from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.config.study import Claim, Study
 from albert_jax.identity import from_dict
+from albert_jax.study.record import STUDY
+from albert_jax.study.standing import FAILED
 from albert_jax.train.metrics import read_metrics
 from albert_jax.train.run import METRICS
 
-STUDY = "study.json"
-FAILED = "failed.json"
 RESULTS = "results-dev.json"
 UNIGRAM = "eval/unigram_accuracy"
 

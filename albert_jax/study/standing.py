@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from albert_jax.study.budget import step_flops
+from albert_jax.study.costs import step_flops
 from albert_jax.study.plan import Run
 from albert_jax.train import manifest
 from albert_jax.train.metrics import read_metrics
