@@ -5,6 +5,7 @@
 #              its job (needs Debian's slurm-wlm)
 # make test-beam     prepares by Apache Beam, in .venv-beam
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
+# make docs    builds the documentation into build/site, in .venv-docs; a warning is an error
 # make benchmark       measures speed beside our peers, each in an environment of its own
 #                      (an hour and 5 GB; CASES="step/base/8x128 ..." picks, TEXT=FILE adds
 #                      what reads text, VOCABULARY=FILE is its SentencePiece model)
@@ -33,7 +34,7 @@ PEERS := peer-pytorch peer-flax peer-keras
 # How often make torture kills a run.
 KILLS ?= 100
 
-.PHONY: demo test test-core torture slurm test-beam test-interop parity lint benchmark $(PEERS) clean
+.PHONY: demo test test-core torture slurm test-beam test-interop parity lint docs benchmark $(PEERS) clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
@@ -65,6 +66,11 @@ parity: $(VENV)/installed-interop-test
 	$(BIN)/python -m pytest -n 2 tests/test_parity.py tests/test_parity_finetuning.py \
 	    tests/test_interop_tokenizer.py tests/test_interop_files.py
 
+# An environment of its own: docstrings are read, so that building needs no JAX.
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet --strict
+	@echo "The documentation is build/site/index.html"
+
 benchmark: $(VENV)/installed-test $(PEERS)
 	$(BIN)/python benchmarks/compare.py $(CASES) $(TEXT:%=--text %) \
 	    $(VOCABULARY:%=--vocabulary %)
@@ -76,7 +82,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv .venv-newest .venv-interop .venv-beam $(PEERS:%=.venv-%) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-interop .venv-beam .venv-docs $(PEERS:%=.venv-%) build dist *.egg-info .pytest_cache .ruff_cache
 	find albert_jax benchmarks experiments tests -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per extra: demo, test, interop-test.
@@ -93,6 +99,12 @@ $(VENV)/installed-%: setup.cfg pyproject.toml $(wildcard constraints/*.txt) | $(
 	@$(PYTHON) -m venv .venv-beam
 	@.venv-beam/bin/python -m pip install --quiet --disable-pip-version-check \
 	    --constraint constraints/beam.txt --editable '.[beam-test]'
+	@touch $@
+
+.venv-docs/installed: constraints/docs.txt
+	@echo "Installing $< into .venv-docs (100 MB; seconds) ..."
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 .venv-peer-%/installed: constraints/peer-%.txt

@@ -1,12 +1,10 @@
 """The README's Python runs and prints what it says; what it points to is there."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
+import pages
+import pytest
 
 from albert_jax.config import AlbertConfig
 from albert_jax.data.tokenizer import Tokenizer
@@ -14,27 +12,12 @@ from albert_jax.interop.pretrained import save_pretrained
 from albert_jax.model.albert import init_params
 from albert_jax.model.heads import AlbertForPreTraining
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-RELEASED, OWN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def check(code: str, **environment: str) -> None:
-    """Runs it, and compares what it prints with the comments beside."""
-    printed = [line.split("#")[1] for line in code.splitlines() if "print(" in line]
-    said = [text.split(", from")[0].strip() for text in printed]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said and done.stdout.splitlines() == said
+README = (pages.ROOT / "README.md").read_text()
+RELEASED, OWN = pages.blocks(README, "python")
 
 
 def test_a_model_of_ones_own():
-    check(OWN)
+    pages.run_and_compare(OWN)
 
 
 def test_a_released_model_from_the_hubs_cache_without_a_network(tmp_path, data_folder):
@@ -48,14 +31,16 @@ def test_a_released_model_from_the_hubs_cache_without_a_network(tmp_path, data_f
     (home / "snapshots").mkdir()
     folder = home / "snapshots" / ("0" * 40)
     save_pretrained(folder, model, {"params": params}, tokenizer)
-    check(RELEASED, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
+    pages.run_and_compare(RELEASED, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
 
 
 def test_files_and_tests_that_it_names_exist():
-    named = re.findall(r"(?:experiments|tests|docs|benchmarks)/\w+\.\w+", README)
-    assert len(named) > 20
-    for name in named:
-        assert (ROOT / name).is_file(), name
+    assert pages.check_files(README) > 20
+
+
+@pytest.mark.parametrize("words", pages.commands(README), ids=" ".join)
+def test_a_command_that_it_shows_exists(words, monkeypatch):
+    pages.check_command(words, monkeypatch)
 
 
 def test_flags_that_it_names_exist():
@@ -63,7 +48,7 @@ def test_flags_that_it_names_exist():
     from albert_jax.config import PretrainingExperiment
     from albert_jax.identity import flatten, to_dict
 
-    own = load_experiment(f"{ROOT}/experiments/own.py:pair")
+    own = load_experiment(f"{pages.ROOT}/experiments/own.py:pair")
     fields = set()
     for experiment in (PretrainingExperiment(name="any"), own):
         fields |= flatten(to_dict(experiment)).keys()
