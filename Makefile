@@ -68,7 +68,7 @@ parity: $(VENV)/installed-interop-test
 
 # An environment of its own: docstrings are read, so that building needs no JAX.
 docs: .venv-docs/installed
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 	@echo "The documentation is build/site/index.html"
 
 benchmark: $(VENV)/installed-test $(PEERS)

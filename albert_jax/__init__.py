@@ -15,6 +15,8 @@ _PUBLIC = {
     "MeshConfig": "albert_jax.config",
     "CheckpointConfig": "albert_jax.config",
     "EvaluationConfig": "albert_jax.config",
+    "Study": "albert_jax.config.study",
+    "Claim": "albert_jax.config.study",
     "Task": "albert_jax.config.tasks",
     "Split": "albert_jax.config.tasks",
     "UserError": "albert_jax.config",
