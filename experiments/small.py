@@ -1,28 +1,29 @@
-"""Small: an ALBERT of 2.2 M parameters on real text, in three quarters of an hour.
+"""Small: an ALBERT of 4.2 M parameters on real text, in an hour on one core.
 
-Hardware: two cores.
-Expected: no row of the paper; a run to see that real text is learnt from.
-Command: albert-jax pretrain experiments/small.py --corpus.sources wiki_en.txt \\
-    --corpus.vocabulary 30k-clean.model
-Measured: 2026-11-26, two cores of an AMD EPYC, jax 0.10.2, on 349 MB of English
-Wikipedia (116,645 articles of 2014) with the official vocabulary.
+Hardware: one core.
+Expected: no row of the paper; a model that shows what pretraining is good for (see
+``small_tasks.py``).
+Command: albert-jax pretrain experiments/small.py:short --corpus.sources wiki_en.txt \\
+    books_eltec.txt --corpus.vocabulary 30k-clean.model, and then the same of
+    experiments/small.py:long
+Measured: 2026-11-27, one core of an Intel Xeon (``taskset -c 0``), jax 0.10.2, on
+412.8 MB: English Wikipedia (116,645 articles of 2014) and 99 novels of 1840 to 1920,
+91.6 M tokens with the official vocabulary, prepared in 32 s of two processes.
 
-Preparing: 76.98 M tokens in 22.4 s of two processes, 7.8 MB/s a core, at most 341 MB of
-memory in both together; on a tenth of the text 313 MB, so 1.09 times as much.
+short: 14.2 M tokens, a sixth of an epoch, in 53 minutes of training, at 5,500 tokens/s
+where no other work shared the core. Held out: masked-LM accuracy 26.6 %, 4.7 times the
+unigram baseline of 5.6 %, at a loss of 5.34; sentence order 70.5 %. The schedule was
+laid out for 11,000 steps and cut to 7,000 at step 4,716 (``--accept-changes``), because
+the machine had other work to do.
 
-Training: 19.3 M tokens, a quarter of an epoch, in 48 minutes; other work shared the
-machine for half of them (8,700 tokens/s where none did). Held out: masked-LM accuracy
-25.3 %, 4.6 times the unigram baseline of 5.5 %, at a loss of 5.43; sentence order
-70.8 %. Nothing is overfitted: training batches and held-out documents go together.
+long: 2.0 M tokens in rows of 256, 8 minutes. Masked-LM accuracy on such rows rose from
+14.2 to 15.5 % (unigram 5.3 %), sentence order from 52.9 to 61.2 %; on rows of 32 tokens
+it fell from 26.4 to 25.3 % and from 71.1 to 66.1 %. What the short rows taught about
+neighbours is tied to the positions that they had, and 500 steps do not carry it over to
+the others.
 
-What the curves show: the commonest pieces in 500 steps; then almost a plateau, 13 % at
-step 1,000 and 15 % at 2,500, where the model knows what a text is about but not which
-word stands where; then a second fall, to 21 % at 5,000, until the learning rate ends.
-"She studied at the [MASK] of Oxford." is filled with "university" (44 %), "The capital
-of France is [MASK]." with "located" (5 %): grammar comes first.
-
-The run was begun on two CPU devices, which came to wait for each other after 8,700
-steps, so that XLA ended the process; the same command went on from step 8,500 on one.
+One process a core is worth it: two of these, each pinned to a core, trained at 5,630
+tokens/s each, one on both cores at 8,800.
 """
 
 from dataclasses import replace
@@ -50,7 +51,7 @@ SMALL = PretrainingExperiment(
     corpus=CorpusConfig(sources=("text",), prepared="prepared/small"),
     data=DataConfig(sequence_length=32, batch_size=64, max_pairs=4),
     optimizer=OptimizerConfig(learning_rate=0.005, warmup_steps=500),
-    steps=11_000,
+    steps=7_000,
     checkpoint=CheckpointConfig(every=1000),
     evaluation=EvaluationConfig(every=1000, rows=2048),
     log_every=50,
