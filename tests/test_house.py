@@ -60,6 +60,7 @@ HOMES = {
         "cli/__init__.py",
         "cli/console.py",
         "cli/standings.py",
+        "cli/study.py",
     ],
     "tyro": ["cli/*.py"],
     "tensorboardX": ["train/metrics.py"],
