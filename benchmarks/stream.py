@@ -212,8 +212,9 @@ def measure_worker(
 
     batches, worker = _batches(text, length, packing, workers=1), 0
     for _ in batches:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        worker = max([worker, *map(_peak_of, children)])
+        # A child is listed under the thread that started it.
+        for task in Path("/proc/self/task").glob("*/children"):
+            worker = max([worker, *map(_peak_of, task.read_text().split())])
     return {"peak": peak_memory(), "worker": worker}
 
 
