@@ -48,6 +48,8 @@ _PUBLIC = {
     "TaskModel": "albert_jax.tasks.task_model",
     "Embedder": "albert_jax.tasks.embed",
     "task_of": "albert_jax.interop.task",
+    "depth_profile": "albert_jax.study.profile",
+    "pass_gradients": "albert_jax.study.passes",
     "from_pretrained": "albert_jax.interop.pretrained",
     "save_pretrained": "albert_jax.interop.pretrained",
 }

@@ -8,9 +8,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from albert_jax.config import SHARING, AlbertConfig, UserError
+from albert_jax.config import SHARING, AlbertConfig
 from albert_jax.model.costs import parameter_table
 from albert_jax.model.encoder import sharing_plan
+from albert_jax.train.curves import write_figure
 
 _COLOURS = {"attention": "#0072B2", "feed-forward": "#D55E00"}
 _HEADS = ("masked-LM head", "sentence-order head")
@@ -26,18 +27,13 @@ def draw_sharing(config: AlbertConfig, path: Path) -> None:
     Raises:
       UserError: the file's ending is neither, or it cannot be written.
     """
-    if path.suffix not in (".png", ".svg"):
-        raise UserError(f"figure is {str(path)!r}, but it must end in .png or .svg")
     layers = config.num_hidden_layers * config.inner_group_num
     figure = Figure(figsize=(9, 1.6 + 0.27 * layers), layout="constrained")
     for axes, share in zip(figure.subplots(1, len(SHARING)), SHARING, strict=True):
         plan = dataclasses.replace(config, share=share)
         _draw_plan(axes, plan, chosen=share == config.share)
     figure.axes[0].set_ylabel("layer")
-    try:
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    write_figure(figure, path, dpi=130)
 
 
 def _draw_plan(axes: Axes, config: AlbertConfig, *, chosen: bool) -> None:

@@ -22,6 +22,7 @@ _FREE = (
     "checkpoint",
     "evaluation",
     "log_every",
+    "log_trust_ratios",
     "data.workers",
     "corpus",
     "task.folder",

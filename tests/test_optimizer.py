@@ -15,6 +15,7 @@ from albert_jax.train.optimizer import (
     lamb,
     linear_schedule,
     make_optimizer,
+    take_trust_ratios,
 )
 from albert_jax.train.pretrain import train_step
 from albert_jax.train.state import init_state
@@ -57,8 +58,13 @@ def rate(step):
     return 0.01 * (step / 20 if step < 20 else 1 - step / STEPS)
 
 
-def reference(params, gradients, *, ratio=True, correct=False, adapt_all=False):
-    """The equations of ``lamb_optimizer.py`` and ``optimization.py``, in float64."""
+def reference(
+    params, gradients, *, ratio=True, correct=False, adapt_all=False, told=None
+):
+    """The equations of ``lamb_optimizer.py`` and ``optimization.py``, in float64.
+
+    ``told`` is a list that gets the trust ratios of every step.
+    """
     w = paths(params)
     m = {name: np.zeros_like(x) for name, x in w.items()}
     v = {name: np.zeros_like(x) for name, x in w.items()}
@@ -66,6 +72,7 @@ def reference(params, gradients, *, ratio=True, correct=False, adapt_all=False):
         g = paths(tree)
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
         clip = 1.0 / max(norm, 1.0)
+        ratios = {}
         for name in w:
             m[name] = 0.9 * m[name] + 0.1 * clip * g[name]
             v[name] = 0.999 * v[name] + 0.001 * (clip * g[name]) ** 2
@@ -81,7 +88,10 @@ def reference(params, gradients, *, ratio=True, correct=False, adapt_all=False):
             if ratio and (adapt_all or not excluded):
                 lengths = np.linalg.norm(w[name]), np.linalg.norm(u)
                 trust = lengths[0] / lengths[1] if all(lengths) else 1.0
+                ratios[name] = trust
             w[name] = w[name] - rate(step) * trust * u
+        if told is not None:
+            told.append(ratios)
     return w
 
 
@@ -170,6 +180,34 @@ def test_trust_ratio_is_one_per_matrix():
             # m / sqrt(v) of a first gradient is its sign times 0.1 / sqrt(0.001).
             size = np.abs(moved[name])
             assert np.median(size) == pytest.approx(0.5 * 10**0.5, rel=0.01), name
+
+
+@pytest.mark.parametrize("adapt_all", [False, True])
+def test_trust_ratios_told_are_those_of_the_equations(problem, adapt_all):
+    params, gradients = jax.tree.map(lambda x: x.astype(np.float64), problem)
+    expected = []
+    reference(params, gradients[:30], adapt_all=adapt_all, told=expected)
+    config = OptimizerConfig(adapt_all=adapt_all)
+    telling = make_optimizer(config, OFFICIAL, tell_trust_ratios=True)
+    plain = make_optimizer(config, OFFICIAL)
+
+    @jax.jit
+    def step(params, state, gradient):
+        updates, told = telling.update(gradient, state, params)
+        same, next_state = plain.update(gradient, state, params)
+        told_state, ratios = take_trust_ratios(told)
+        assert jax.tree.structure(told_state) == jax.tree.structure(next_state)
+        assert take_trust_ratios(next_state)[1] == {}
+        apart = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), updates, same)
+        return optax.apply_updates(params, updates), told_state, ratios, apart
+
+    with jax.enable_x64(True):
+        state = telling.init(params)
+        for gradient, ratios in zip(gradients[:30], expected, strict=True):
+            params, state, told, apart = step(params, state, gradient)
+            assert not any(map(float, jax.tree.leaves(apart)))
+            found = {f"['{n}']".replace("/", "']['"): x for n, x in told.items()}
+            assert found == pytest.approx(ratios, rel=1e-6)
 
 
 def test_a_zero_matrix_still_moves():

@@ -11,6 +11,7 @@
     albert-jax answer    SOURCE --question --context   where the answer stands
     albert-jax embed     SOURCE ["Text." ... | -]      vectors of sentences
     albert-jax convert   SOURCE DESTINATION            a folder that others load
+    albert-jax depth     RUN [--figure FILE.png]       what happens from layer to layer
     albert-jax study     FILE                          arms and seeds, then the report
     albert-jax report    STUDY [--json]                tables, claims and figures of it
 
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import tyro
 
 from albert_jax.catalogue import find_experiments, load_experiment
-from albert_jax.cli import own_text, report, study
+from albert_jax.cli import depth, own_text, report, study
 from albert_jax.cli.console import open_console, run_prepare, say
 from albert_jax.cli.parsing import note, parse
 from albert_jax.cli.stopping import Stopping, signals
@@ -397,6 +398,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "answer": own_text.answer,
     "embed": own_text.embed,
     "convert": _convert,
+    "depth": depth.depth,
     "study": study.study,
     "report": report.report,
 }

@@ -437,6 +437,8 @@ class PretrainingExperiment:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log_every: int = 100
     """Steps between lines of the metrics log."""
+    log_trust_ratios: bool = False
+    """Log LAMB's trust ratio of every matrix too, as ``train/trust_ratio/NAME``."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "steps", "seeds", "log_every", "accumulation")
@@ -451,6 +453,11 @@ class PretrainingExperiment:
             raise UserError(
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than "
                 f"steps = {self.steps}"
+            )
+        if self.log_trust_ratios and self.optimizer.name != "lamb":
+            raise UserError(
+                f"log_trust_ratios is True, but {self.optimizer.name} has no trust "
+                "ratio; set optimizer.name to 'lamb'"
             )
 
     @property

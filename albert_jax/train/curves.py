@@ -3,6 +3,7 @@
 Loads matplotlib: import it late. The user's backend and settings stay as they are.
 """
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -97,16 +98,35 @@ def draw_curves(metrics_path: Path, png_path: Path, title: str) -> None:
     if not panels:
         raise UserError(f"{metrics_path} holds no pretraining metrics to draw")
     with matplotlib.rc_context(STYLE):
-        figure = _figure(panels, metrics, title)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=100)
-    temporary = png_path.with_suffix(f".{os.getpid()}.tmp")
+        write_figure(_figure(panels, metrics, title), png_path)
+
+
+def check_figure(path: Path) -> None:
+    """Raises a ``UserError`` for a file that ``write_figure`` would not write."""
+    if path.suffix not in (".png", ".svg"):
+        raise UserError(f"figure is {str(path)!r}, but it must end in .png or .svg")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: {os.strerror(errno.ENOENT)}")
+
+
+def write_figure(figure: Figure, path: Path, dpi: int = 100) -> None:
+    """Writes a figure as PNG or SVG; whole or not at all.
+
+    Raises:
+      UserError: the file ends otherwise, has no folder, or there is no room.
+    """
+    check_figure(path)
+    image = io.BytesIO()
+    # The same figure is the same bytes, whenever it is drawn.
+    undated = {"Date": None} if path.suffix == ".svg" else None
+    figure.savefig(image, format=path.suffix[1:], dpi=dpi, metadata=undated)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         temporary.write_bytes(image.getvalue())
-        temporary.replace(png_path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {png_path}: {error.strerror}") from error
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 class _Metrics:

@@ -7,6 +7,7 @@ biases take no part in weight decay nor, for LAMB, in the trust ratio
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,23 +59,50 @@ def clip_by_global_norm(bound: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.init_empty_state, update)
 
 
-def scale_by_trust_ratio() -> optax.GradientTransformation:
+class TrustRatios(NamedTuple):
+    """What each leaf of an update was multiplied by, on its way out of the optimizer:
+    ``take_trust_ratios`` removes it before the state is kept."""
+
+    ratios: PyTree
+
+
+def scale_by_trust_ratio(tell: bool = False) -> optax.GradientTransformation:
     """Multiplies every leaf by norm(parameter) / norm(update); 1 where either is 0.
 
     Each norm is one pass over a leaf; Optax's, made to be differentiated, takes three.
+    With ``tell`` the state that an update returns is ``TrustRatios``.
     """
 
-    def scale(update: ArrayLike, param: ArrayLike) -> jax.Array:
+    def ratio(update: ArrayLike, param: ArrayLike) -> jax.Array:
         w, u = optax.tree.norm(param), optax.tree.norm(update)
-        ratio = jnp.where((w > 0) & (u > 0), w / jnp.where(u > 0, u, 1.0), 1.0)
-        return ratio * update
+        return jnp.where((w > 0) & (u > 0), w / jnp.where(u > 0, u, 1.0), 1.0)
 
     def update(
         updates: PyTree, state: optax.EmptyState, params: PyTree
-    ) -> tuple[PyTree, optax.EmptyState]:
-        return jax.tree.map(scale, updates, params), state
+    ) -> tuple[PyTree, optax.EmptyState | TrustRatios]:
+        ratios = jax.tree.map(ratio, updates, params)
+        scaled = jax.tree.map(jnp.multiply, ratios, updates)
+        return scaled, TrustRatios(ratios) if tell else state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
+
+
+def take_trust_ratios(opt_state: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
+    """An optimizer's state as it is without ``tell``, and the ratios that it held: by
+    the path of their leaf, ``albert/pooler/kernel``; none without ``tell``."""
+    found: dict[str, jax.Array] = {}
+
+    def is_told(node: PyTree) -> bool:
+        return isinstance(node, TrustRatios)
+
+    def emptied(node: PyTree) -> PyTree:
+        if not is_told(node):
+            return node
+        for path, ratio in jax.tree_util.tree_leaves_with_path(node.ratios):
+            found[jax.tree_util.keystr(path, simple=True, separator="/")] = ratio
+        return optax.EmptyState()
+
+    return jax.tree.map(emptied, opt_state, is_leaf=is_told), found
 
 
 def scale_by_moments(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
@@ -126,15 +154,17 @@ def lamb(
     *,
     bias_correction: bool = False,
     adapt_all: bool = False,
+    tell_trust_ratios: bool = False,
 ) -> optax.GradientTransformation:
     """LAMB for pretraining (You et al., 2020; official ``LAMBOptimizer``).
 
     For every matrix w with Adam direction u, decay included, the step is
     ``-learning_rate * (norm(w) / norm(u)) * u``, the ratio being 1 where either norm
     is 0. ``bias_correction`` and ``adapt_all`` (the ratio for LayerNorm and biases too)
-    are what ``optax.lamb`` does.
+    are what ``optax.lamb`` does. With ``tell_trust_ratios`` the state that an update
+    returns is one for ``take_trust_ratios``.
     """
-    ratio = scale_by_trust_ratio()
+    ratio = scale_by_trust_ratio(tell_trust_ratios)
     return optax.chain(
         _direction(b1, b2, eps, weight_decay, clip_norm, bias_correction),
         ratio if adapt_all else optax.masked(ratio, decayed),
@@ -175,9 +205,15 @@ def freeze(
 
 
 def make_optimizer(
-    config: OptimizerConfig, learning_rate: optax.ScalarOrSchedule
+    config: OptimizerConfig,
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    tell_trust_ratios: bool = False,
 ) -> optax.GradientTransformation:
-    """The optimizer that ``config`` describes, at the given rate or schedule."""
+    """The optimizer that ``config`` describes, at the given rate or schedule.
+
+    ``tell_trust_ratios`` is for LAMB; see there.
+    """
     settings = dict(
         b1=config.b1,
         b2=config.b2,
@@ -188,7 +224,12 @@ def make_optimizer(
     )
     if config.name == "adamw":
         return adamw(learning_rate, **settings)
-    return lamb(learning_rate, **settings, adapt_all=config.adapt_all)
+    return lamb(
+        learning_rate,
+        **settings,
+        adapt_all=config.adapt_all,
+        tell_trust_ratios=tell_trust_ratios,
+    )
 
 
 def update_flops(config: OptimizerConfig, parameters: int) -> int:

@@ -252,7 +252,9 @@ def compile_programs(
         experiment.optimizer.warmup_steps,
         experiment.steps,
     )
-    optimizer = make_optimizer(experiment.optimizer, schedule)
+    optimizer = make_optimizer(
+        experiment.optimizer, schedule, tell_trust_ratios=experiment.log_trust_ratios
+    )
     init = partial(init_state, model=model, optimizer=optimizer)
     step, evaluate = (on_mesh(mesh, program) for program in (train_step, eval_step))
     step = partial(

@@ -81,6 +81,9 @@ _UNSHOWN = {
     "train/next_sentence_loss",
 }
 
+# One for every matrix, and not shown either.
+_RATIO = "train/trust_ratio/"
+
 # Shares, shown in percent.
 _SHARES = ("accuracy", "real token share", "data wait", "MFU")
 
@@ -90,7 +93,7 @@ def describe(values: dict[str, float]) -> str:
     return ", ".join(
         _describe_one(name, value)
         for name, value in values.items()
-        if name not in _UNSHOWN and "/seed-" not in name
+        if not (name in _UNSHOWN or name.startswith(_RATIO) or "/seed-" in name)
     )
 
 

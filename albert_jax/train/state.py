@@ -11,6 +11,7 @@ from jaxtyping import Array, Key, PyTree
 
 from albert_jax.model.albert import init_params
 from albert_jax.model.losses import Sums
+from albert_jax.train.optimizer import take_trust_ratios
 
 
 @struct.dataclass
@@ -55,12 +56,13 @@ def take_step(
     parameters and dropout's key.
 
     Pure, fit for ``jit`` and ``vmap``. Returns the next state and the losses before the
-    step, beside them the gradient's global norm before clipping and the share of tokens
-    that is not padding.
+    step, beside them the gradient's global norm before clipping, the share of tokens
+    that is not padding, and the trust ratios of an optimizer that tells them.
     """
     dropout = jax.random.fold_in(state.key, state.step)
     gradients, sums = gradient_of(state.params, dropout)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    opt_state, ratios = take_trust_ratios(opt_state)
     state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
@@ -72,4 +74,5 @@ def take_step(
             jnp.float32(attention_mask.sum()),
             jnp.float32(attention_mask.size),
         ),
+        **{f"trust_ratio/{name}": (x, jnp.ones([])) for name, x in ratios.items()},
     }
