@@ -78,7 +78,10 @@ def test_a_notebook_runs_from_a_clean_kernel(name, tmp_path, monkeypatch):
     work = tmp_path / "work"
     work.mkdir()
     client = NotebookClient(
-        notebook, timeout=250, resources={"metadata": {"path": str(work)}}
+        notebook,
+        timeout=250,
+        startup_timeout=250,
+        resources={"metadata": {"path": str(work)}},
     )
     client.execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
