@@ -97,8 +97,8 @@ PRINTED = {
 }
 
 # Where the paper prints another number than its configuration has, to the nearest
-# million: the unshared arms are cut, not rounded; BERT's 108 M is its own vocabulary's;
-# wide ones are of unknown origin.
+# million. Unshared arms of narrow embeddings are cut, not rounded; where the others come
+# from is not known.
 OTHERWISE = {
     "none-e64": (88, 87),
     "none-e128": (90, 89),

@@ -1,4 +1,4 @@
-"""N-grams: how long should masked spans be? (section 3.1; no table)
+"""N-grams: how long should masked spans be? (no table)
 
 Hardware: PAPER as ``experiments/base.py``; LAB two cores.
 Expected: nothing; the paper masks n-grams of at most three words and does not compare.

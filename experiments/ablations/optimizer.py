@@ -1,4 +1,4 @@
-"""Optimizer: official LAMB, optax.lamb's, or AdamW? (section 4.1; no table)
+"""Optimizer: official LAMB, optax.lamb's, or AdamW? (no table)
 
 Hardware: PAPER as ``experiments/base.py``; LAB two cores.
 Expected: nothing; the paper trains with LAMB and does not compare.
