@@ -97,8 +97,8 @@ PRINTED = {
 }
 
 # Where the paper prints another number than its configuration has, to the nearest
-# million. Unshared arms of narrow embeddings are cut, not rounded; where the others come
-# from is not known.
+# million. Unshared arms of narrow embeddings are cut, not rounded; where the others
+# come from is not known.
 OTHERWISE = {
     "none-e64": (88, 87),
     "none-e128": (90, 89),
