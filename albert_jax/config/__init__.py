@@ -438,7 +438,8 @@ class PretrainingExperiment:
     log_every: int = 100
     """Steps between lines of the metrics log."""
     log_trust_ratios: bool = False
-    """Log LAMB's trust ratio of every matrix too, as ``train/trust_ratio/NAME``."""
+    """Log LAMB's trust ratio of every matrix too, as ``train/trust_ratio/NAME``: the
+    mean over the steps of a line, and over seeds."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "steps", "seeds", "log_every", "accumulation")
