@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -146,9 +147,10 @@ def test_abstract_state_has_shardings_and_no_values():
 
 def test_launch_scripts_are_shell_and_say_whether_they_were_run():
     scripts = sorted((ROOT / "experiments" / "launch").glob("*.sh"))
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     for script in scripts:
         subprocess.run(["bash", "-n", script], check=True)
         text = script.read_text()
         assert "Not run yet." in text or "Run with" in text
-        assert "albert-jax pretrain" in text and os.access(script, os.X_OK)
+        assert re.search("albert-jax (pretrain|study) ", text)
+        assert os.access(script, os.X_OK)

@@ -301,8 +301,8 @@ def test_an_init_must_be_the_same_model_with_the_same_vocabulary(
     check_init(more)
     easy = dataclasses.replace(more.model, hidden_dropout_prob=0.0, remat="nothing")
     check_init(dataclasses.replace(more, model=easy))
-    other = dataclasses.replace(more.model, num_hidden_layers=3, hidden_act="relu")
-    cure = "set model.num_hidden_layers to 2, model.hidden_act to 'gelu'"
+    other = dataclasses.replace(more.model, num_hidden_groups=2, hidden_act="relu")
+    cure = "set model.num_hidden_groups to 1, model.hidden_act to 'gelu'"
     with pytest.raises(UserError, match=cure):
         check_init(dataclasses.replace(more, model=other))
     elsewhere = dataclasses.replace(more.corpus, prepared=str(tmp_path / "none"))
