@@ -57,13 +57,15 @@ def open_start(
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         overrides = dict.fromkeys(names, experiment.dropout)
     head = None if experiment.keep_head else "AlbertModel"
-    own = _own_seeds(experiment)
-    source, *others = (
-        from_pretrained(
+
+    def opened(seed: int | None, report: Callable[[str], None]) -> Pretrained:
+        return from_pretrained(
             experiment.init, head, run_seed=seed, report=report, **overrides
         )
-        for seed in own or [None]
-    )
+
+    # What is said of the first holds for the others.
+    first, *rest = _own_seeds(experiment) or [None]
+    source, others = opened(first, report), [opened(s, [].append) for s in rest]
     if source.tokenizer is None:
         raise UserError(f"{experiment.init} has no vocabulary, which a task needs")
     model = make_head(
