@@ -1,6 +1,7 @@
 """``albert-jax study`` as a command: trained, killed, gone on with, as an array."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ TESTS = Path(__file__).parent
 FILE = "experiments/cost.py"
 ARMS = ("shared", "own", "large", "lost")
 TIMES = ("tokens_per_second", "data_wait", "mfu")
+LONG = 3000
 OPTIONS = ["--processes", "1"]
 
 EXPERIMENT = '''"""Small: a study of seconds."""
@@ -48,15 +51,17 @@ tuning = FinetuningExperiment(
     batch_size=8,
     steps=10,
 )
+LONG = {long}
+lab = whole.arms["shared"]
 def some(*arms):
     return replace(whole, arms={{arm: whole.arms[arm] for arm in arms}})
 STUDIES = {{
     "lab": some("shared", "lost"),
     "pair": replace(some("shared", "large"), tasks=(tuning,)),
+    "long": replace(whole, arms={{"shared": replace(lab, steps=LONG)}}),
     "chain": replace(some("shared", "large"), starts={{"large": "shared"}}),
 }}
-lab = STUDIES["lab"]
-EXPERIMENTS = dict(lab.arms)
+EXPERIMENTS = whole.arms
 '''
 
 
@@ -65,7 +70,7 @@ def home(tmp_path_factory):
     """A working directory with a study and its corpus."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "experiments").mkdir()
-    (folder / FILE).write_text(EXPERIMENT.format(tests=str(TESTS)))
+    (folder / FILE).write_text(EXPERIMENT.format(tests=str(TESTS), long=LONG))
     small_run.write_corpus(folder / "corpus.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -90,20 +95,28 @@ def fails(*arguments: str) -> str:
     return err
 
 
-def start(*arguments: str) -> subprocess.Popen:
-    """The command in a process, and a process group, of its own."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen]:
+    """The command in a process group of its own, which is killed at the end."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "albert_jax", "study", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+def wait_for(run: Path, step: int, process: subprocess.Popen) -> None:
+    """Until a checkpoint of that step, or a later one, is there."""
     until = time.monotonic() + 200
-    while not path.exists():
+    while saved(run) < step:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until, "it takes too long"
         time.sleep(0.01)
@@ -112,6 +125,12 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def log(run: Path) -> list[dict]:
     entries = read_metrics(run / "metrics.jsonl")
     return [{n: v for n, v in entry.items() if n not in TIMES} for entry in entries]
+
+
+def saved(run: Path) -> int:
+    """The step of the newest checkpoint; 0 where there is none."""
+    whole = run.glob("checkpoints/*/manifest.json")
+    return max((int(path.parent.name) for path in whole), default=0)
 
 
 @pytest.fixture(scope="module")
@@ -246,11 +265,9 @@ def test_a_killed_study_ends_as_one_that_was_not(home):
     options = [FILE, "--scale", "pair", *OPTIONS]
     whole, killed = home / "undisturbed", home / "killed"
     assert study(*options, "--workdir", whole.name)[0] == 0
-    process = start(*options, "--workdir", killed.name)
     run = killed / "shared/seeds-0-1"
-    wait_for(run / "checkpoints/10/manifest.json", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with started(*options, "--workdir", killed.name) as process:
+        wait_for(run, 10, process)
     assert max(line["step"] for line in log(run)) < STEPS
     assert study(*options, "--workdir", killed.name)[0] == 0
     assert "resuming" in (killed / "shared/seeds-0-1.log").read_text()
@@ -269,28 +286,31 @@ def test_a_killed_study_ends_as_one_that_was_not(home):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_lets_every_run_save(home, number, code):
-    folder = home / number
-    process = start(FILE, "--workdir", number, "--jobs", "1", *OPTIONS)
-    run = folder / "shared/seeds-0-1"
-    wait_for(run / "checkpoints/5/manifest.json", process)
-    process.send_signal(getattr(signal, number))
-    said, _ = process.communicate(timeout=100)
+    options = [FILE, "--scale", "long", "--workdir", number, *OPTIONS]
+    run = home / number / "shared/seeds-0-1"
+    with started(*options) as process:
+        wait_for(run, 5, process)
+        process.send_signal(getattr(signal, number))
+        said, _ = process.communicate(timeout=200)
     assert process.returncode == code and f"stopped and saved in {number}" in said
-    assert not list(folder.rglob("failed.json"))
-    last = log(run)[-1]["step"]
-    assert (run / f"checkpoints/{last}/manifest.json").exists() and last < STEPS
+    assert not list((home / number).rglob("failed.json"))
+    assert log(run)[-1]["step"] <= saved(run) < LONG
 
 
 @pytest.mark.slow
 def test_runs_save_and_end_with_their_runner(home):
-    process = start(FILE, "--workdir", "orphans", "--jobs", "1", *OPTIONS)
+    options = [FILE, "--scale", "long", "--workdir", "orphans", *OPTIONS]
     run = home / "orphans/shared/seeds-0-1"
-    wait_for(run / "checkpoints/5/manifest.json", process)
-    process.kill()
-    process.wait()
-    time.sleep(5)
-    steps = len(log(run))
-    time.sleep(5)
-    assert len(log(run)) == steps < STEPS
-    assert study(FILE, "--workdir", "orphans", "--arms", "shared", *OPTIONS)[0] == 0
-    assert log(run)[-1]["step"] == STEPS
+    with started(*options) as process:
+        wait_for(run, 5, process)
+        process.kill()
+        process.wait()
+        folder, until = os.open(run, os.O_RDONLY), time.monotonic() + 200
+        while time.monotonic() < until:
+            # Held by the process that trains.
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)
+        os.close(folder)
+    assert log(run)[-1]["step"] <= saved(run) < LONG
