@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from albert_jax.config import SHARING, AlbertConfig
-from albert_jax.model.costs import parameter_table
+from albert_jax.model.costs import parameter_table, without_heads
 from albert_jax.model.encoder import sharing_plan
 from albert_jax.train.curves import write_figure
 
 _COLOURS = {"attention": "#0072B2", "feed-forward": "#D55E00"}
-_HEADS = ("masked-LM head", "sentence-order head")
 
 
 def draw_sharing(config: AlbertConfig, path: Path) -> None:
@@ -62,8 +61,7 @@ def _draw_plan(axes: Axes, config: AlbertConfig, *, chosen: bool) -> None:
                 color="white" if shade < 0.45 else "black",
             )
         axes.text(column + 0.5, -0.35, kind, ha="center", va="top", fontsize=8)
-    table = parameter_table(config)
-    count = sum(table.values()) - sum(table[head] for head in _HEADS)
+    count = without_heads(parameter_table(config))
     axes.set_title(
         f'share = "{config.share}"\n{count / 1e6:,.1f} M parameters',
         fontsize=10,

@@ -49,8 +49,7 @@ def inspect(
         simulate_devices(experiment.mesh)
     data = experiment.data
     parameters = parameter_table(experiment.model)
-    row = RowShape(data.sequence_length, data.predictions, data.pairs)
-    flops = forward_flops(experiment.model, row)
+    flops = forward_flops(experiment.model, RowShape.of(data))
     rows = experiment.seeds * data.batch_size
     forward = sum(flops.values()) * rows
     update = update_flops(experiment.optimizer, sum(parameters.values()))

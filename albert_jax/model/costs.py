@@ -1,13 +1,16 @@
 """What a model costs before it is built: parameters by part, FLOPs by formula."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flax.traverse_util import flatten_dict
 
-from albert_jax.config import AlbertConfig
+from albert_jax.config import AlbertConfig, DataConfig
 from albert_jax.model.albert import abstract_params
 from albert_jax.model.heads import AlbertForPreTraining
+
+_HEADS = ("masked-LM head", "sentence-order head")
 
 
 def parameter_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:
@@ -42,6 +45,11 @@ def parameter_table(config: AlbertConfig) -> dict[str, int]:
     }
 
 
+def without_heads(table: Mapping[str, int]) -> int:
+    """Of a ``parameter_table``: ``AlbertModel``, what the paper's tables count."""
+    return sum(table.values()) - sum(table[head] for head in _HEADS)
+
+
 @dataclass(frozen=True)
 class RowShape:
     """A row of a batch: tokens, positions to predict, pairs to judge."""
@@ -49,6 +57,11 @@ class RowShape:
     length: int
     predictions: int
     pairs: int
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "RowShape":
+        """That of pretraining's rows."""
+        return cls(data.sequence_length, data.predictions, data.pairs)
 
 
 def forward_flops(config: AlbertConfig, row: RowShape) -> dict[str, int]:

@@ -3,16 +3,18 @@
 from functools import cache
 
 from albert_jax.config import AlbertConfig, PretrainingExperiment
-from albert_jax.model.costs import RowShape, parameter_table, training_flops
-
-_HEADS = ("masked-LM head", "sentence-order head")
+from albert_jax.model.costs import (
+    RowShape,
+    parameter_table,
+    training_flops,
+    without_heads,
+)
 
 
 def encoder_parameters(config: AlbertConfig) -> int:
     """Of ``AlbertModel``: embeddings, encoder and pooler, without heads. It is what the
     paper's tables count."""
-    parts = _parts(config).items()
-    return sum(count for part, count in parts if part not in _HEADS)
+    return without_heads(_parts(config))
 
 
 def all_parameters(config: AlbertConfig) -> int:
@@ -29,8 +31,7 @@ def step_flops(experiment: PretrainingExperiment) -> int:
     """Of a training step of one seed by formula: matrix products, three times the
     forward pass."""
     data = experiment.data
-    row = RowShape(data.sequence_length, data.predictions, data.pairs)
-    return data.batch_size * training_flops(experiment.model, row)
+    return data.batch_size * training_flops(experiment.model, RowShape.of(data))
 
 
 def step_tokens(experiment: PretrainingExperiment) -> int:

@@ -59,7 +59,7 @@ class Utilization:
     @classmethod
     def of(cls, model: AlbertConfig, data: DataConfig, seeds: int = 1) -> "Utilization":
         """That of so many seeds of an experiment on the devices there are."""
-        row = RowShape(data.sequence_length, data.predictions, data.pairs)
+        row = RowShape.of(data)
         one = jax.devices()[0]
         rate, source = peak(one.platform, one.device_kind, jax.device_count())
         rows = seeds * data.batch_size

@@ -16,11 +16,11 @@ from itertools import pairwise
 
 from albert_jax.config.study import Claim, Study
 from experiments.ablations.scales import (
-    MASKED_LM,
     SCALES,
     Scale,
     decidable,
     experiments_of,
+    judged,
     row,
     vary,
 )
@@ -55,13 +55,7 @@ def study(scale: Scale) -> Study:
             for layers, weight in ((many, sign), (few, -sign)):
                 name = warm.get(layers, f"layers-{layers}")
                 contrast[name] = contrast.get(name, 0.0) + weight
-        return Claim(
-            text=f"{text}; judged by masked-LM accuracy",
-            source="Table 11",
-            contrast=contrast,
-            metric=MASKED_LM,
-            expected=expected,
-        )
+        return judged("Table 11", text, contrast, expected=expected)
 
     claims = [
         claim("3 layers are better than 1 (71.2 against 52.9)", (1, 3)),

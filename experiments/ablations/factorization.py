@@ -10,15 +10,16 @@ Measured: not run yet.
 At both scales masked-LM accuracy decides in place of the paper's average.
 """
 
+from functools import partial
 from itertools import product
 
-from albert_jax.config.study import Claim, Study
+from albert_jax.config.study import Study
 from experiments.ablations.scales import (
-    MASKED_LM,
     SCALES,
     Scale,
     better,
     experiments_of,
+    judged,
     row,
     vary,
 )
@@ -42,10 +43,7 @@ def study(scale: Scale) -> Study:
         for share, size in product(("none", "all"), scale.embeddings)
     }
 
-    def claim(text: str, contrast: dict[str, float]) -> Claim:
-        text += "; judged by masked-LM accuracy"
-        return Claim(text=text, source="Table 3", contrast=contrast, metric=MASKED_LM)
-
+    claim = partial(judged, "Table 3")
     return Study(
         name="factorization",
         question="How wide must the embeddings be, with sharing and without?",

@@ -8,13 +8,15 @@ Measured: not run yet.
 One group is ALBERT; with as many groups as layers nothing is shared.
 """
 
-from albert_jax.config.study import Claim, Study
+from functools import partial
+
+from albert_jax.config.study import Study
 from experiments.ablations.scales import (
-    MASKED_LM,
     SCALES,
     Scale,
     better,
     experiments_of,
+    judged,
     vary,
 )
 
@@ -24,11 +26,7 @@ def study(scale: Scale) -> Study:
     arm = {groups: f"groups-{groups}" for groups in scale.groups}
     most = max(arm)
 
-    def claim(text: str, contrast: dict[str, float]) -> Claim:
-        text += "; judged by masked-LM accuracy"
-        source = "text on Table 4"
-        return Claim(text=text, source=source, contrast=contrast, metric=MASKED_LM)
-
+    claim = partial(judged, "text on Table 4")
     return Study(
         name="groups",
         question="Do layers that share in smaller groups do better?",

@@ -19,15 +19,14 @@ from albert_jax.config import (
     AlbertConfig,
     CheckpointConfig,
     CorpusConfig,
-    DataConfig,
     EvaluationConfig,
-    OptimizerConfig,
     PretrainingExperiment,
 )
 from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.config.study import Claim, Study
 from experiments import glue, race, squad
 from experiments.base import BASE
+from experiments.demo import DEMO
 
 MASKED_LM = "eval/masked_lm_accuracy"
 SENTENCE_ORDER = "eval/sentence_order_accuracy"
@@ -104,6 +103,16 @@ def better(arm: str, other: str) -> dict[str, float]:
     return {arm: 1.0, other: -1.0}
 
 
+def judged(
+    source: str, text: str, contrast: Mapping[str, float], **expected: Any
+) -> Claim:
+    """A claim of the paper about its average of tasks, judged by masked-LM accuracy."""
+    text += "; judged by masked-LM accuracy"
+    return Claim(
+        text=text, source=source, contrast=contrast, metric=MASKED_LM, **expected
+    )
+
+
 def decidable(claims: list[Claim], arms: Mapping[str, Any]) -> tuple[Claim, ...]:
     """The claims about arms that this scale has."""
     return tuple(claim for claim in claims if claim.contrast.keys() <= arms.keys())
@@ -156,22 +165,11 @@ PAPER = Scale(
     adamw_rates=(0.00176, 0.00044, 0.00011),
 )
 
-_LAB = PretrainingExperiment(
+_LAB = replace(
+    DEMO,
     name="lab",
-    model=AlbertConfig(
-        vocab_size=8000,
-        embedding_size=16,
-        hidden_size=64,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        intermediate_size=256,
-        max_position_embeddings=32,
-        initializer_range=0.05,
-    ),
+    model=replace(DEMO.model, embedding_size=16, num_hidden_layers=6),
     corpus=CorpusConfig(sources=("text",), prepared="prepared/lab"),
-    data=DataConfig(sequence_length=32, batch_size=64, max_pairs=4),
-    optimizer=OptimizerConfig(learning_rate=0.006, warmup_steps=300),
-    steps=5000,
     checkpoint=CheckpointConfig(every=500, keep=2),
     evaluation=EvaluationConfig(every=500, rows=4096, recipe="paper"),
     log_every=250,

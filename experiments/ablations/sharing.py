@@ -11,15 +11,16 @@ At both scales masked-LM accuracy decides in place of the paper's average. "Near
 is held to half a point of it.
 """
 
+from functools import partial
 from itertools import product
 
-from albert_jax.config.study import Claim, Study
+from albert_jax.config.study import Study
 from experiments.ablations.scales import (
-    MASKED_LM,
     SCALES,
     Scale,
     better,
     experiments_of,
+    judged,
     row,
     vary,
 )
@@ -44,16 +45,7 @@ def study(scale: Scale) -> Study:
         for size, share in product((768, 128), ("all", "attention", "ffn", "none"))
     }
 
-    def claim(text: str, contrast: dict[str, float], margin: float = 0.0) -> Claim:
-        return Claim(
-            text=f"{text}; judged by masked-LM accuracy",
-            source="Table 4",
-            contrast=contrast,
-            metric=MASKED_LM,
-            expected="about" if margin else "above",
-            margin=margin,
-        )
-
+    claim = partial(judged, "Table 4")
     return Study(
         name="sharing",
         question="What does it cost that layers share all, attention or feed-forward?",
@@ -86,6 +78,7 @@ def study(scale: Scale) -> Study:
             claim(
                 "sharing attention is nearly free at E = 128 (-0.1)",
                 better(arm["none", 128], arm["attention", 128]),
+                expected="about",
                 margin=0.005,
             ),
             claim(

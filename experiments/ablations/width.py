@@ -12,13 +12,15 @@ of the initial weights is one for all, as in the paper. At both scales masked-LM
 accuracy decides in place of the paper's average.
 """
 
-from albert_jax.config.study import Claim, Study
+from functools import partial
+
+from albert_jax.config.study import Study
 from experiments.ablations.scales import (
-    MASKED_LM,
     SCALES,
     Scale,
     better,
     experiments_of,
+    judged,
     row,
     vary,
     widened,
@@ -37,10 +39,7 @@ def study(scale: Scale) -> Study:
     arm = {width: f"hidden-{here}" for width, here in scale.widths.items()}
     base = vary(scale.large, model=dict(num_hidden_layers=scale.shallow))
 
-    def claim(text: str, contrast: dict[str, float]) -> Claim:
-        text += "; judged by masked-LM accuracy"
-        return Claim(text=text, source="Table 12", contrast=contrast, metric=MASKED_LM)
-
+    claim = partial(judged, "Table 12")
     return Study(
         name="width",
         question="How wide should a shallow encoder be?",
