@@ -19,7 +19,7 @@ from scipy.stats import ttest_1samp, ttest_rel
 
 from albert_jax.catalogue import load_study
 from albert_jax.cli import main
-from albert_jax.config import AlbertConfig, UserError
+from albert_jax.config import UserError
 from albert_jax.config.finetuning import FinetuningExperiment
 from albert_jax.config.study import Claim
 from albert_jax.config.tasks import published
@@ -32,9 +32,6 @@ from albert_jax.study.markdown import markdown
 from albert_jax.study.parameters import (
     counterparts,
     paper_parameters,
-    parameter_lines,
-    parameter_rows,
-    study_parameters,
 )
 from albert_jax.study.report import describe_study, write_report
 from albert_jax.study.results import Arm, Progress, StudyResults, read_study
@@ -625,30 +622,6 @@ def test_pictures_of_twelve_arms_stay_small(tmp_path):
 
 
 # Parameters.
-
-
-def test_exact_parameters_stand_beside_the_papers():
-    models = {
-        "base": AlbertConfig.base(),
-        "base, E = H": AlbertConfig.base(embedding_size=768),
-        "xxlarge": AlbertConfig.xxlarge(),
-    }
-    rows = parameter_rows(models, {"base": "12M", "xxlarge": "235M"})
-    assert tables("\n".join(parameter_lines("arm", rows)) + "\n") == [
-        [
-            {"arm": arm, "parameters": exact, "rounded": rounded, "paper": paper}
-            for arm, exact, rounded, paper in (
-                ("base", "11,683,584", "12M", "12M"),
-                ("base, E = H", "31,114,752", "31M", "–"),
-                ("xxlarge", "222,595,584", "223M", "**235M**"),
-            )
-        ]
-    ]
-
-
-def test_a_studys_parameters_take_the_papers_column():
-    study = made_study.study(paper={"none": {"parameters": "108M", "Avg": 82.3}})
-    assert [row.printed for row in study_parameters(study)] == ["", "108M"]
 
 
 def test_counterparts_have_the_same_row_of_the_paper_and_not_the_same_name():
