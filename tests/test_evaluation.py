@@ -57,6 +57,17 @@ def test_every_objective_has_rows_and_a_name_and_masked_lm_is_of_the_first(exper
     }
 
 
+def test_of_next_sentence_a_constant_answer_is_right_half_the_time(experiment):
+    batches, _ = evaluated(asking(experiment, "next_sentence"))
+    labels = np.stack([batch["sentence_order_label"] for batch in batches])
+    weights = np.stack([batch["sentence_order_weights"] for batch in batches])
+    there = (weights > 0).sum()
+    foreign = (weights > 0)[labels == 1].sum()
+    assert 0 < foreign != there - foreign  # The labels are not balanced by themselves.
+    assert weights[labels == 1].sum() == pytest.approx(there / 2)
+    assert weights.sum() == pytest.approx(there)
+
+
 @pytest.mark.parametrize("objective", BOTH)
 def test_by_default_rows_ask_what_training_asks(experiment, objective):
     _, metrics = evaluated(asking(experiment, objective=objective))

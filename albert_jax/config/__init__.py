@@ -397,7 +397,8 @@ class EvaluationConfig:
     """Rows that are evaluated at once."""
     objectives: tuple[Literal["sentence_order", "next_sentence", "none"], ...] = ()
     """What held-out rows ask about segments, each on rows of its own; none given: what
-    training asks. Masked LM is measured on the rows of the first."""
+    training asks. Masked LM is measured on the rows of the first. Of next sentence
+    both answers count the same in all, so that guessing comes to 50 %."""
     recipe: Literal["training", "paper"] = "training"
     """How held-out rows are paired and masked: as the training rows are, or as the
     paper says (both segments of one document, 15 % in n-grams of at most 3), so that

@@ -35,6 +35,8 @@ class HeldOut:
         self._step = step
         self._place = place
         self._batches = {d.config.objective: _batches(d, config) for d in data}
+        if "next_sentence" in self._batches:
+            _balance(self._batches["next_sentence"])
 
     def __call__(self, params: PyTree) -> dict[str, float]:
         """Metrics under their names in the log, "eval/..."; of several seeds the mean,
@@ -63,6 +65,21 @@ class HeldOut:
 def _batches(data: PretrainingData, config: EvaluationConfig) -> list[Example]:
     rows = min(config.rows, data.rows_per_epoch)
     return list(_stack((data[n] for n in range(rows)), config.batch_size))
+
+
+def _balance(batches: list[Example]) -> None:
+    """Gives both labels of the pairs the same weight in all.
+
+    A segment of one sentence has a foreign B, always (official): where rows are short
+    most pairs do, and answering so each time must not look like knowing.
+    """
+    labels = np.stack([batch["sentence_order_label"] for batch in batches])
+    weights = np.stack([batch["sentence_order_weights"] for batch in batches])
+    there = np.array([(weights * (labels == label)).sum() for label in (0, 1)])
+    if there.all():
+        for batch, each, label in zip(batches, weights, labels, strict=True):
+            scale = there.sum() / (2 * there[label])
+            batch["sentence_order_weights"] = (each * scale).astype(each.dtype)
 
 
 def _stack(examples: Iterator[Example], size: int) -> Iterator[Example]:
