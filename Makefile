@@ -41,10 +41,10 @@ demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax fill-mask runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-core: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 $(CORE:%=tests/test_%.py)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(CORE:%=tests/test_%.py)
 
 torture: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 -m slow

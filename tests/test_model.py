@@ -1,6 +1,7 @@
 """Properties of the model: what is shared, what is the same, and how much there is."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 import tiny
 
 from albert_jax.config import AlbertConfig
-from albert_jax.model.albert import AlbertModel
+from albert_jax.model.albert import AlbertModel, init_params
 from albert_jax.model.costs import (
     RowShape,
     forward_flops,
@@ -41,9 +42,11 @@ def loss(config: AlbertConfig, params, batch, **options):
     return objective(pretraining_losses(output, batch))
 
 
-def init(config: AlbertConfig, seed: int = 0):
-    model = AlbertForPreTraining(config)
-    return model.init(jax.random.key(seed), jnp.zeros((1, 4), jnp.int32))["params"]
+def drawn(config: AlbertConfig):
+    return tiny.params(AlbertForPreTraining(config))
+
+
+gradient = jax.jit(jax.value_and_grad(loss, argnums=1), static_argnums=0)
 
 
 def assert_close(a, b, tolerance: float) -> None:
@@ -66,9 +69,7 @@ def assert_close(a, b, tolerance: float) -> None:
 def test_scan_is_the_loop(plan):
     config = tiny.config(**plan, remat="nothing")
     loop = dataclasses.replace(config, scan_layers=False)
-    params, batch = init(config), tiny.batch()
-    jax.tree.map(np.testing.assert_array_equal, params, init(loop))
-    gradient = jax.jit(jax.value_and_grad(loss, argnums=1), static_argnums=0)
+    params, batch = drawn(config), tiny.batch()
     assert_close(gradient(loop, params, batch), gradient(config, params, batch), 1e-5)
 
 
@@ -77,8 +78,9 @@ def test_scan_is_the_loop(plan):
 def test_remat_changes_nothing(remat, scan):
     plain = tiny.config(remat="nothing", scan_layers=scan, hidden_dropout_prob=0.1)
     config = dataclasses.replace(plain, remat=remat)
-    params, batch = init(plain), tiny.batch()
+    params, batch = drawn(plain), tiny.batch()
 
+    @functools.partial(jax.jit, static_argnums=0)
     def gradient(config):
         options = dict(deterministic=False, rngs={"dropout": jax.random.key(1)})
         return jax.value_and_grad(lambda p: loss(config, p, batch, **options))(params)
@@ -90,7 +92,7 @@ def test_remat_changes_nothing(remat, scan):
 def test_shared_gradient_is_the_sum_over_depth(share):
     config = tiny.config(share=share)
     unshared = dataclasses.replace(config, share="none")
-    params, batch = init(config), tiny.batch()
+    params, batch = drawn(config), tiny.batch()
     copied = dict(params["albert"]["encoder"])
     plan = [layer[0] for layer in sharing_plan(config)]
     copies = {
@@ -100,25 +102,24 @@ def test_shared_gradient_is_the_sum_over_depth(share):
     }
     wide = {**params, "albert": {**params["albert"], "encoder": copies}}
 
-    shared_gradient = jax.grad(loss, argnums=1)(config, params, batch)
-    gradient = jax.grad(loss, argnums=1)(unshared, wide, batch)
+    _, shared_gradient = gradient(config, params, batch)
+    _, apart = gradient(unshared, wide, batch)
     for name, summed in shared_gradient["albert"]["encoder"].items():
         kind, number = name.rsplit("_", 1)
         which = ("attention", "ffn").index(kind)
         layers = [i for i, block in enumerate(plan) if block[which] == int(number)]
-        parts = [gradient["albert"]["encoder"][f"{kind}_{i}"] for i in layers]
+        parts = [apart["albert"]["encoder"][f"{kind}_{i}"] for i in layers]
         total = jax.tree.map(lambda *leaves: sum(leaves), *parts)
         assert_close(total, summed, 1e-5)
 
 
 def test_padding_changes_nothing():
     config = tiny.config()
-    params, batch = init(config), tiny.batch()
+    params, batch = drawn(config), tiny.batch()
     padded = dict(batch)
     for name in ("input_ids", "attention_mask", "token_type_ids"):
         padded[name] = jnp.pad(batch[name], ((0, 0), (0, 5)))
     padded["input_ids"] = padded["input_ids"].at[:, -5:].set(7)
-    gradient = jax.value_and_grad(loss, argnums=1)
     short, long = gradient(config, params, batch), gradient(config, params, padded)
     table = "position_embeddings"
     for _, tree in (short, long):
@@ -128,10 +129,9 @@ def test_padding_changes_nothing():
 
 def test_batch_order_changes_nothing():
     config = tiny.config()
-    params, batch = init(config), tiny.batch()
+    params, batch = drawn(config), tiny.batch()
     order = jnp.array([2, 0, 3, 1])
     shuffled = {name: value[order] for name, value in batch.items()}
-    gradient = jax.value_and_grad(loss, argnums=1)
     one, other = gradient(config, params, batch), gradient(config, params, shuffled)
     assert_close(one, other, 1e-5)
 
@@ -163,8 +163,7 @@ def packed(batch):
 
 def test_packing_changes_nothing():
     config = tiny.config(max_position_embeddings=32)
-    params, batch = init(config), tiny.batch()
-    gradient = jax.value_and_grad(loss, argnums=1)
+    params, batch = drawn(config), tiny.batch()
     apart, joined = (
         gradient(config, params, batch),
         gradient(config, params, packed(batch)),
@@ -178,7 +177,7 @@ def test_dropout_differs_by_layer():
     config = tiny.config(
         hidden_size=64, num_hidden_layers=2, hidden_dropout_prob=0.5, embedding_size=64
     )
-    params = jax.tree.map(jnp.zeros_like, init(config))
+    params = jax.tree.map(jnp.zeros_like, drawn(config))
     encoder = params["albert"]["encoder"]
     encoder["attention_0"]["dense"]["bias"] += 1.0
     for block in ("attention_0", "ffn_0"):
@@ -199,7 +198,7 @@ def test_values_by_layer(scan):
     config = tiny.config(
         num_hidden_layers=5, num_hidden_groups=2, inner_group_num=2, scan_layers=scan
     )
-    params, ids = init(config)["albert"], tiny.batch()["input_ids"]
+    params, ids = drawn(config)["albert"], tiny.batch()["input_ids"]
     plain = AlbertModel(config).apply({"params": params}, ids)
     assert plain.hidden_states is plain.attentions is plain.probed is None
     output = AlbertModel(config).apply(
@@ -224,7 +223,7 @@ def test_values_by_layer(scan):
 
 def test_values_by_layer_cost_nothing_when_off():
     config = tiny.config(num_hidden_layers=6)
-    params, ids = init(config)["albert"], tiny.batch()["input_ids"]
+    params, ids = drawn(config)["albert"], tiny.batch()["input_ids"]
 
     def outputs(**options):
         apply = lambda p, i: AlbertModel(config).apply({"params": p}, i, **options)  # noqa: E731
@@ -309,7 +308,12 @@ def test_parameter_count_of_the_width_table():
 
 
 def test_initial_values():
-    params = init(tiny.config(vocab_size=5000, hidden_size=256, initializer_range=0.02))
+    config = tiny.config(vocab_size=5000, hidden_size=256, initializer_range=0.02)
+    loop = dataclasses.replace(config, scan_layers=False)
+    params, same = (
+        init_params(AlbertForPreTraining(c), jax.random.key(0)) for c in (config, loop)
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, same)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path)
         if "bias" in name:
@@ -335,7 +339,7 @@ def test_flops_formula_against_the_compiler():
         remat="nothing",
     )
     batch = tiny.batch(rows=4, length=64)
-    params = init(config)
+    params = drawn(config)
     inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
 
     def forward(params, inputs):
@@ -349,7 +353,7 @@ def test_flops_formula_against_the_compiler():
 
 def test_bfloat16_stays_near_float32():
     config = tiny.config()
-    params, batch = init(config), tiny.batch()
+    params, batch = drawn(config), tiny.batch()
     exact = loss(config, params, batch)
     rounded = loss(dataclasses.replace(config, dtype="bfloat16"), params, batch)
     assert rounded == pytest.approx(float(exact), rel=2e-2)
@@ -357,7 +361,7 @@ def test_bfloat16_stays_near_float32():
 
 def test_masked_positions_pick_among_all_predictions():
     config = tiny.config()
-    params, batch = init(config), tiny.batch()
+    params, batch = drawn(config), tiny.batch()
     model = AlbertForPreTraining(config)
     everywhere = model.apply({"params": params}, batch["input_ids"])
     some = model.apply(
@@ -372,7 +376,7 @@ def test_masked_positions_pick_among_all_predictions():
 
 def test_a_row_that_sees_nothing_is_not_nan():
     config = tiny.config()
-    params, ids = init(config), tiny.batch()["input_ids"]
+    params, ids = drawn(config), tiny.batch()["input_ids"]
     output = AlbertForPreTraining(config).apply(
         {"params": params}, ids, jnp.zeros_like(ids)
     )

@@ -2,8 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig
+from albert_jax.model.albert import abstract_params
 
 
 def config(**overrides) -> AlbertConfig:
@@ -36,3 +40,17 @@ def batch(seed: int = 0, rows: int = 4, length: int = 10) -> dict[str, jax.Array
         "masked_weights": jnp.ones((rows, 3)).at[0, 2].set(0.0),
         "sentence_order_label": jnp.arange(rows) % 2,
     }
+
+
+def params(model: nn.Module, seed: int = 0) -> PyTree:
+    """Parameters of any model, none of them 0 or 1 as many a fresh one is.
+
+    Drawn by NumPy: ``model.init`` has a program to compile for every shape.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        values = 0.2 * rng.standard_normal(leaf.shape)
+        return jnp.asarray(values + (path[-1].key == "scale"), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract_params(model))
