@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import small_corpus
@@ -63,15 +64,60 @@ def test_what_is_missing_is_made_and_the_rest_kept(config, tmp_path):
     assert any(line.startswith("kept") for line in said)
 
 
-def test_what_a_worker_or_beam_refuses_is_one_line(config, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="Apache Beam: .*NoRunner.*DirectRunner"):
-        prepare(config, SIZE, beam="runner=NoRunner")
+def test_what_a_worker_refuses_is_one_line(config, monkeypatch):
     monkeypatch.setattr("albert_jax.data.beam.sources", lambda config: [])
     with pytest.raises(UserError) as caught:
         prepare(config, SIZE, beam=THREAD)
     assert str(caught.value).startswith("Apache Beam: ")
     assert "machines see different ones" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def command(*arguments) -> subprocess.CompletedProcess:
+    """``albert-jax prepare`` of an experiment without a vocabulary."""
+    flags = ("--model.vocab-size", SIZE, "--corpus.shard-megabytes", 1)
+    flags = map(str, ("experiments/demo.py", *flags, *arguments))
+    return subprocess.run(
+        [sys.executable, "-m", "albert_jax", "prepare", *flags],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_writes_what_the_plain_one_writes(config, tmp_path):
+    given = "--corpus.sources", *config.sources, "--corpus.prepared"
+    plain, by_beam = tmp_path / "plain", tmp_path / "by_beam"
+    options = "--beam-pipeline-options", THREAD
+    for done in (
+        command(*given, plain, "--processes", 1),
+        command(*given, by_beam, *options),
+    ):
+        assert done.returncode == 0, done.stderr
+        assert "documents" in done.stdout and not done.stderr
+    wanted = content(plain)
+    assert {"tokenizer.model", "manifest.json"} < wanted.keys()
+    assert sum(name.endswith(".array_record") for name in wanted) >= 8
+    assert content(by_beam) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("runner=NoRunner", "Unexpected pipeline runner: NoRunner. Valid values are"),
+        ("runner=no.such.Runner", "No module named 'no'"),
+        ("runer=DirectRunner", "no runner is named"),
+        (f"{THREAD},direct_num_workers=two", "invalid int value: 'two'"),
+    ],
+)
+def test_bad_options_are_one_line_and_write_nothing(config, tmp_path, options, says):
+    prepared = tmp_path / "prepared"
+    given = "--corpus.sources", *config.sources, "--corpus.prepared", prepared
+    done = command(*given, "--beam-pipeline-options", options)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("albert-jax: Apache Beam: ") and says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not prepared.exists()
 
 
 BUILDER = '''

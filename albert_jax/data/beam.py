@@ -8,9 +8,11 @@ so the bytes are those of ``workers``.
 Needs the extra ``beam``.
 """
 
+import io
+import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stderr
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,15 +30,41 @@ def pipeline_options(given: str) -> "PipelineOptions":
     "runner=FlinkRunner,flink_master=HOST:PORT".
 
     Raises:
-      UserError: Apache Beam is not installed.
+      UserError: Apache Beam is not installed, no runner is named or there is none of
+        that name, or an option has a value that it does not take.
     """
+    # Beam warns at its import that it will not reach Google's BigQuery.
+    logging.disable(logging.WARNING)
     try:
-        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.options.pipeline_options import (
+            PipelineOptions,
+            StandardOptions,
+        )
+        from apache_beam.runners import create_runner
     except ModuleNotFoundError as error:
         raise UserError(
             "apache_beam is not installed: pip install albert_jax[beam]"
         ) from error
-    return PipelineOptions([f"--{option}" for option in given.split(",")])
+    finally:
+        logging.disable(logging.NOTSET)
+    options = PipelineOptions([f"--{option}" for option in given.split(",")])
+    complaint = io.StringIO()
+    try:
+        # Values are parsed when they are asked for. What is no option of Beam's own
+        # may be one of the runner's.
+        with redirect_stderr(complaint):
+            options.get_all_options(retain_unknown_options=True)
+        runner = options.view_as(StandardOptions).runner
+        if runner is None:
+            # Beam would take its default: this machine, whatever cluster was meant.
+            raise UserError("Apache Beam: no runner is named: runner=DirectRunner,...")
+        create_runner(runner)
+    except SystemExit as error:
+        said = complaint.getvalue().rpartition("error: ")[2].strip()
+        raise UserError(f"Apache Beam: {said}") from error
+    except (AttributeError, ImportError, ValueError) as error:
+        raise UserError(f"Apache Beam: {error}") from error
+    return options
 
 
 def write_by_beam(
@@ -48,7 +76,7 @@ def write_by_beam(
     """Writes the chunks' shards, those that were finished before left as they are.
 
     Raises:
-      UserError: there is no such runner, or the pipeline fails.
+      UserError: the pipeline fails.
     """
     import apache_beam as beam
 
