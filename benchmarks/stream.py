@@ -9,9 +9,10 @@ the table gives medians and the spread of the rounds. ``prepare`` (sentences, to
 shards, one process) stands beside the tokenizer alone and Hugging Face's fast one
 (``tokenizers``, if transformers 4 is installed); the stream is what a training step is
 fed, Grain included, of rows of 32, 128 and 512 tokens, packed and not. Memory is the
-peak of the process, at the given size and at ten times as much; of the stream also that
-of a Grain worker, where one builds the batches. ``--before`` another checkout, say of
-``git worktree add``, the stream is measured with its code too, in the same rounds.
+peak of the process, at the given size and at ten times as much (for the stream: the
+same shards ten times over); of the stream also that of a Grain worker, where one builds
+the batches. ``--before`` another checkout, say of ``git worktree add``, the stream is
+measured with its code too, in the same rounds.
 """
 
 import argparse
@@ -52,11 +53,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         small, large = (Path(folder, f"{n}.txt") for n in ("small", "large"))
-        for path, times in ((small, 1), (large, 10)):
-            with args.text.open("rb") as file:
-                text = file.read(size := int(times * args.megabytes * 1e6))
-            text = (text * math.ceil(size / len(text)))[:size]
-            path.write_bytes(text[: text.rindex(b"\n\n")])
+        _write_text(args.text, small, args.megabytes)
         print(f"{small.stat().st_size / 1e6:.1f} MB; {args.rounds} rounds; one core")
         if args.only != "stream":
             _prepare_table(args, small, large)
@@ -65,6 +62,7 @@ def main() -> None:
 
 
 def _prepare_table(args: argparse.Namespace, small: Path, large: Path) -> None:
+    _write_text(args.text, large, 10 * args.megabytes)
     names = ("prepare", "tokenizer", "hugging_face")
     rounds = {name: [] for name in names}
     for _ in range(args.rounds):
@@ -81,9 +79,11 @@ def _prepare_table(args: argparse.Namespace, small: Path, large: Path) -> None:
 
 
 def _stream_table(args: argparse.Namespace, small: Path, large: Path) -> None:
-    for text in (small, large):
-        if not Path(_prepared(text)).exists():
-            _measure(args.model, text, "prepare")
+    if not Path(_prepared(small)).exists():
+        _measure(args.model, small, "prepare")
+    shutil.rmtree(_prepared(large), ignore_errors=True)
+    tokens = repeat_shards(Path(_prepared(small)), Path(_prepared(large)), 10)
+    print(f"\n{tokens / 1e7:.1f} million tokens to train on, and ten times as many")
     variants = [
         (length, packing, checkout)
         for packing in (True, False)[: 1 if args.packed else 2]
@@ -128,6 +128,43 @@ def _print_row(
     low, high = (f"{f(rates):,.{digits}f}" for f in (min, max))
     median = f"{statistics.median(rates):,.{digits}f}"
     print(f"{name:24} {median:>9} {low + '-' + high:>20} {peak:8.0f} {more:6.0f}")
+
+
+def _write_text(source: Path, path: Path, megabytes: float) -> None:
+    """Whole documents of the source, so many megabytes, repeated if it is shorter."""
+    with source.open("rb") as file:
+        text = file.read(size := int(megabytes * 1e6))
+    text = (text * math.ceil(size / len(text)))[:size]
+    path.write_bytes(text[: text.rindex(b"\n\n")])
+
+
+def repeat_shards(prepared: Path, folder: Path, times: int) -> int:
+    """A prepared corpus so many times over, in a new folder, where its shards are
+    links; returns the tokens to train on."""
+    from albert_jax.data.index import write_index
+    from albert_jax.data.manifest import write_json
+    from albert_jax.data.sentences import sidecar
+    from albert_jax.data.shards import (
+        MANIFEST,
+        SPLITS,
+        TOKENIZER,
+        read_manifest,
+        shard_name,
+    )
+
+    manifest = read_manifest(prepared)
+    shards = manifest["shards"] * times
+    (folder / "shards").mkdir(parents=True)
+    for number in range(len(shards)):
+        first = number % len(manifest["shards"])
+        os.link(sidecar(prepared, first), sidecar(folder, number))
+        for split in SPLITS:
+            name = shard_name(split, first)
+            os.link(prepared / name, folder / shard_name(split, number))
+    shutil.copyfile(prepared / TOKENIZER, folder / TOKENIZER)
+    splits = write_index(folder, shards, manifest["vocabulary"]["size"])
+    write_json(folder / MANIFEST, manifest | {"splits": splits, "shards": shards})
+    return splits["train"]["tokens"]
 
 
 def _measure(

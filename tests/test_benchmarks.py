@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_corpus
+
+from albert_jax.data.prepare import prepare
+from albert_jax.data.shards import PreparedCorpus
 
 ROOT = Path(__file__).parents[1]
 COMPARE = ROOT / "benchmarks" / "compare.py"
@@ -186,3 +190,19 @@ def test_a_mistake_gets_one_line(tmp_path, arguments, said):
     assert done.returncode == 1
     assert said in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_ten_times_over_has_the_documents_of_the_first(tmp_path):
+    from stream import repeat_shards
+
+    config = small_corpus.config(tmp_path, megabytes=1.5)
+    once = prepare(config, 300, processes=1)
+    tokens = repeat_shards(Path(config.prepared), tmp_path / "tenfold", 10)
+    assert tokens == 10 * once["splits"]["train"]["tokens"]
+    small = PreparedCorpus.open(config.prepared)
+    large = PreparedCorpus.open(tmp_path / "tenfold")
+    assert len(once["shards"]) > 1 and len(large) == 10 * len(small)
+    for document in (0, len(small) - 1, len(small) + 7, len(large) - 1):
+        ids = small.tokens(document % len(small))
+        assert large.tokens(document).tolist() == ids.tolist()
+    assert int(large.sentence_ends[-1]) == tokens
