@@ -99,13 +99,15 @@ def on_devices(
     hours = document["steps"] * seconds / 3600
     # Only the device's own compiler knows better than the formula.
     compiled = document.get("compiled", {"for": "cpu"})
-    known = document if compiled["for"] == "cpu" else compiled
+    own = compiled["for"] != "cpu"
+    refused = own and compiled["bytes_per_device"] is None
+    known = compiled if own and not refused else document
     share = known["bytes_per_device"]["total"] / device.memory
     return {
         "devices": devices,
         "memory_from": "the formula" if known is document else "its own compiler",
         "share_of_memory": share,
-        "fits": share < USABLE,
+        "fits": share < USABLE and not refused,
         "mfu": mfu,
         "tokens_per_second": document["batch"]["tokens"] / seconds,
         "hours": hours,
@@ -131,7 +133,10 @@ def describe(document: dict[str, Any]) -> Iterator[str]:
         yield f"kept whole on every device: {name} ({why})"
     if compiled:
         title = f"bytes per device, as XLA compiles for: {compiled['for']}"
-        yield from _table(title, compiled["bytes_per_device"])
+        held = compiled["bytes_per_device"]
+        yield from _table(title, held or {})
+        if held is None:
+            yield "  it refuses: a step needs more than the device has"
         yield ""
         yield (
             "XLA counts a loop's body once: its FLOPs are of unrolled layers without "

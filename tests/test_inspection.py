@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ from albert_jax.config import (
     PretrainingExperiment,
     UserError,
 )
-from albert_jax.inspection import describe, inspect
+from albert_jax.inspection import describe, inspect, on_devices
 from albert_jax.train.accelerators import ACCELERATORS
 from albert_jax.train.ahead import step_flops, step_memory
 from albert_jax.train.footprint import footprint
@@ -138,7 +139,30 @@ def test_what_is_no_price_or_share_is_refused_before_anything_is_compiled(monkey
 def test_every_device_has_a_rate_and_tpus_have_slices():
     for name, device in ACCELERATORS.items():
         assert device.flops > 1e14 and device.memory > 10**10
-        assert bool(device.slices) == name.startswith("v")
+        assert bool(device.slices) == (name in ("v5e", "v5p", "v6e"))
+
+
+def test_what_its_own_compiler_refuses_does_not_fit():
+    document = inspect(experiment())
+    flops = document["flops_per_step"]
+    refused = {"for": "TPU v5 lite", "flops_per_step": flops, "bytes_per_device": None}
+    document["compiled"] = refused
+    found = on_devices(document, ACCELERATORS["h200"], mfu=0.4, price=None)
+    assert found["share_of_memory"] < 0.1 and found["memory_from"] == "the formula"
+    assert not found["fits"]
+    said = "\n".join(describe(document | {"estimate": {"device": "v5e"} | found}))
+    assert "does not fit" in said and "it refuses: a step needs more" in said
+
+
+# The package of the extra "tpu"; it needs no TPU to compile for one.
+@pytest.mark.skipif(not find_spec("libtpu"), reason="libtpu is not installed")
+def test_a_step_is_compiled_for_a_tpu_that_is_not_there():
+    document = inspected("experiments/demo.py", "--device", "v5e")
+    held, compiled = document["bytes_per_device"], document["compiled"]
+    assert compiled["for"] == "TPU v5 lite" and document["estimate"]["fits"]
+    # A TPU pads arrays to its tiles.
+    state = held["parameters"] + held["moments"]
+    assert state < compiled["bytes_per_device"]["state and batch"]
 
 
 def test_the_table_of_scale_is_what_the_formulas_give(monkeypatch):

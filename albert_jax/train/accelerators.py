@@ -6,7 +6,8 @@ from albert_jax.config import UserError, nearest
 from albert_jax.train.utilization import known_rate
 
 # Chips of a slice of TPUs, by their wiring: a plane, or a cube with wider and deeper.
-_PLANES = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+# Whole hosts, of four chips: libtpu compiles for no part of one.
+_PLANES = ((2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 _CUBES = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), (4, 4, 4), (4, 4, 8), (4, 8, 8))
 
 
@@ -21,7 +22,8 @@ class Accelerator:
     slice_name: str = ""
     """What libtpu calls a slice of these chips."""
     slices: tuple[tuple[int, ...], ...] = ()
-    """Shapes of slices that libtpu compiles for, by their size."""
+    """Shapes of slices that libtpu compiles for, by their size; of a v4 none, as a
+    device of libtpu's is half a chip there."""
 
     @property
     def flops(self) -> float:
@@ -34,7 +36,7 @@ ACCELERATORS = {
     "a100": Accelerator("A100", 80 * 10**9),
     "h100": Accelerator("H100", 80 * 10**9),
     "h200": Accelerator("H200", 141 * 10**9),
-    "v4": Accelerator("TPU v4", 32 * 2**30, "v4", _CUBES),
+    "v4": Accelerator("TPU v4", 32 * 2**30),
     "v5e": Accelerator("TPU v5e", 16 * 2**30, "v5e", _PLANES),
     "v5p": Accelerator("TPU v5", 95 * 2**30, "v5p", _CUBES),
     "v6e": Accelerator("TPU v6", 32 * 2**30, "v6e", _PLANES),

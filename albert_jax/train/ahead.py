@@ -56,15 +56,18 @@ def mesh_ahead(experiment: PretrainingExperiment, device: Accelerator) -> Mesh:
     # The compiler looks for the host that it would run on.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    # It takes no chip, so another process may compile at the same time.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     name = f"{device.slice_name}:{'x'.join(map(str, slices[0]))}"
     chips = topologies.get_topology_desc(name, "tpu").devices[:count]
     placed = np.array(chips).reshape(tuple(sizes.values()))
     return Mesh(placed, tuple(sizes), (AxisType.Auto,) * 3)
 
 
-def step_memory(experiment: PretrainingExperiment, mesh: Mesh) -> dict[str, int]:
+def step_memory(experiment: PretrainingExperiment, mesh: Mesh) -> dict[str, int] | None:
     """Bytes of a training step on each device, from XLA's analysis of the program:
-    what it is given, and what it needs beside that."""
+    what it is given, and what it needs beside that. None where a device's own compiler
+    refuses a step, as it needs more than the device has."""
     programs = compile_programs(experiment, mesh)
     rows = NamedSharding(mesh, BATCH)
     batch = {
@@ -72,8 +75,13 @@ def step_memory(experiment: PretrainingExperiment, mesh: Mesh) -> dict[str, int]
         for name, leaf in batch_shapes(experiment.data, experiment.seeds).items()
     }
     with jax.set_mesh(mesh):
-        step = programs.step.lower(programs.shapes, batch).compile()
-    found = step.memory_analysis()
+        step = programs.step.lower(programs.shapes, batch)
+    try:
+        found = step.compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return None
     return {
         "state and batch": found.argument_size_in_bytes,
         "temporary": found.temp_size_in_bytes,
