@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,23 @@ def test_two_processes_train_as_one(one, spec, tmp_path, setting):
     assert codes == [0, 0], said
     assert said[1][0] == ""
     assert_same_log(tmp_path / "run", one)
+
+
+@pytest.fixture(scope="module")
+def twenty(experiment, tmp_path_factory):
+    """Twenty steps of a single process."""
+    folder = tmp_path_factory.mktemp("runs") / "twenty"
+    pretrain(replace(experiment, steps=20), folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 4])
+def test_twenty_steps_of_many_are_those_of_one(twenty, spec, tmp_path, number):
+    fates = ["none"] * number
+    codes, said = together(spec, tmp_path / "run", fates, "--steps", "20")
+    assert codes == [0] * number, said
+    assert_same_log(tmp_path / "run", twenty)
 
 
 @pytest.mark.slow
