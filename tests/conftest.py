@@ -9,7 +9,7 @@ import pytest
 # set wins: JAX_PLATFORMS=cuda runs the tests on a GPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tests compile far more than they compute: without these a training step of a tiny model
+# Tests compile far more than they compute: without these a tiny model's training step
 # takes five times as long to compile. Products stay as fast, the rest becomes slower.
 os.environ.setdefault(
     "XLA_FLAGS",

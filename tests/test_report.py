@@ -223,7 +223,7 @@ def make(tmp_path: Path) -> Path:
         tasks=(sst2(),),
         paper={
             "none": {"parameters": "108M", "Avg": 82.3},
-            "all": {"parameters": "31M", "S1": "88.6/81.5", "Avg": 80.0},
+            "all": {"parameters": "31M", "S1": "88.6/81.5", "Avg": 80.0, MASKED: 54.5},
         },
         table="Table 4",
         claims=(
@@ -366,6 +366,7 @@ def test_the_table_has_every_arm_beside_the_papers_numbers(report):
         "–",
     ]
     assert rows["all"]["paper: Avg"] == "80.0"
+    assert rows["all"]["paper: masked-LM accuracy, %"] == "54.5"
     assert rows["none"]["parameters at the paper's scale"] == "109,081,344"
     assert rows["all"]["parameters at the paper's scale"] == "–"
     config = made_study.experiment(share="none").model

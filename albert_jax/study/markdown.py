@@ -72,7 +72,8 @@ def _result_rows(document: _Document, metrics: Mapping[str, Metric]) -> list[lis
         header += [metric.heading, f"Δ {metric.label}{unit}"]
     if at_paper_scale:
         header.append("parameters at the paper's scale")
-    rows = [[*header, *(f"paper: {column}" for column in printed)]]
+    named = [metrics[c].heading if c in metrics else c for c in printed]
+    rows = [[*header, *(f"paper: {column}" for column in named)]]
     for arm, row in arms.items():
         cells = [
             arm,
