@@ -72,7 +72,7 @@ def test_two_runs_stand_on_the_same_axes(tmp_path, figures):
     np.testing.assert_array_equal(ours.get_xydata(), [[n, n] for n in range(1, 5)])
     assert len(theirs.get_xdata()) == 6
     labels = [line.get_label() for line in (ours, theirs)]
-    assert labels == ["runs/shared (all shared)", "runs/none (nothing shared)"]
+    assert labels == ["shared (all shared)", "none (nothing shared)"]
     differ = [(x.get_color(), x.get_marker()) for x in (ours, theirs)]
     assert differ[0][0] != differ[1][0] and differ[0][1] != differ[1][1]
     units = [axes.get_ylabel() for axes in drawn.values()]

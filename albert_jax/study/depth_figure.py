@@ -4,8 +4,9 @@ Loads matplotlib: import it late. Drawn on opaque white in dark ink, so that one
 reads on light and on dark pages; runs differ in colour, marker and line.
 """
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import matplotlib
 import numpy as np
@@ -84,6 +85,15 @@ def _name_runs(figure: Figure, depths: Sequence[Depth]) -> None:
     )
 
 
+def _names(depths: Sequence[Depth]) -> list[str]:
+    """What runs are called beside each other: without the folders that all lie in."""
+    if len(depths) < 2:
+        return [depth.name for depth in depths]
+    paths = [PurePath(depth.name).parts for depth in depths]
+    common = len(os.path.commonprefix([parts[:-1] for parts in paths]))
+    return [str(PurePath(*parts[common:])) for parts in paths]
+
+
 def _draw_lines(row: Sequence[Axes], depths: Sequence[Depth]) -> None:
     """Figure 1 of the paper."""
     panels = (
@@ -92,9 +102,11 @@ def _draw_lines(row: Sequence[Axes], depths: Sequence[Depth]) -> None:
     )
     for axes, (field, title, unit) in zip(row, panels, strict=True):
         _label(axes, title, unit, depths)
-        for depth, (colour, marker) in zip(depths, _RUNS, strict=False):
+        for depth, called, (colour, marker) in zip(
+            depths, _names(depths), _RUNS, strict=False
+        ):
             values = getattr(depth.profile, field)
-            name = f"{depth.name} ({_sharing(depth)})"
+            name = f"{called} ({_sharing(depth)})"
             axes.plot(_places(values), values, marker, ls="-", c=colour, label=name)
         axes.set_ylim(bottom=0)
 
