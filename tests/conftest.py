@@ -1,6 +1,7 @@
 """What tests stand on: JAX on the CPU, no display, real data where it is found."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests compile far more than they compute: without these a tiny model's training step
 # takes five times as long to compile. Products stay as fast, the rest becomes slower.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
+_FLAGS = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):
+    _FLAGS += " --xla_cpu_use_fusion_emitters=false"  # Later versions do not know it.
+os.environ.setdefault("XLA_FLAGS", _FLAGS)
 
 
 @pytest.fixture(scope="session")
