@@ -9,7 +9,7 @@ scale to study.
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -64,13 +64,28 @@ def load_study(path: str, scale: str) -> Study:
     return scales[scale]
 
 
-def find_experiments(root: Path) -> Iterator[Entry]:
-    """Every experiment in ``root/experiments``, file by file."""
+def find_experiments(
+    root: Path, broken: Callable[[str], None] | None = None
+) -> Iterator[Entry]:
+    """Every experiment in ``root/experiments``, file by file.
+
+    Args:
+      broken: told what is wrong with a file, which is then passed over.
+
+    Raises:
+      UserError: a file is broken, and nobody is to be told.
+    """
     for path in sorted((root / "experiments").rglob("*.py")):
-        module = _load(path)
-        if not hasattr(module, "EXPERIMENTS"):
+        try:
+            module = _load(path)
+            if not hasattr(module, "EXPERIMENTS"):
+                continue
+            arms = _experiments(module, str(path))
+        except UserError as error:
+            if broken is None:
+                raise
+            broken(str(error))
             continue
-        arms = _experiments(module, str(path))
         summary = (module.__doc__ or "").strip().partition("\n")[0]
         shown = path.relative_to(root)
         for arm, experiment in arms.items():

@@ -119,6 +119,22 @@ def test_from_text_to_answers(home, capsys, monkeypatch):
     assert "32 positions" in fails(capsys, "fill-mask", "runs/small", long)
 
 
+def test_list_names_a_broken_file_and_shows_the_others(home, capsys):
+    broken = home / "experiments" / "broken.py"
+    broken.write_text('"""Broken."""\nEXPERIMENTS = {"one": missing}\n')
+    try:
+        assert main(["list"]) == 2
+    finally:
+        broken.unlink()
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == [
+        "experiments/small.py:first",
+        "experiments/small.py:second",
+    ]
+    [line] = said.err.splitlines()
+    assert "broken.py, line 2: NameError: name 'missing'" in line
+
+
 def test_list_and_inspect_print_json_and_nothing_else(home, capsys):
     assert main(["list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

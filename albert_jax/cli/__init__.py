@@ -174,18 +174,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _list(arguments: Sequence[str]) -> None:
+def _list(arguments: Sequence[str]) -> int:
     options = parse(_List, arguments, "list")
-    entries = list(find_experiments(Path.cwd()))
-    if not entries:
+    broken: list[str] = []
+    entries = list(find_experiments(Path.cwd(), broken.append))
+    for line in broken:
+        note(line)
+    if not entries and not broken:
         raise UserError(f"there are no experiments in {Path.cwd() / 'experiments'}")
     if options.json:
         rows = [{"experiment": e.spec, "summary": e.summary} for e in entries]
         print(json.dumps(rows, indent=1))
-        return
-    width = max(len(entry.spec) for entry in entries)
-    for entry in entries:
-        print(f"{entry.spec:{width}}  {entry.summary}")
+    else:
+        width = max((len(entry.spec) for entry in entries), default=0)
+        for entry in entries:
+            print(f"{entry.spec:{width}}  {entry.summary}")
+    return 2 if broken else 0
 
 
 def _inspect(arguments: Sequence[str]) -> None:
