@@ -1,8 +1,8 @@
 # make demo    prepares a corpus, pretrains a small ALBERT and lets it fill masks; a rerun resumes
 # make test    installs, lints and runs the tests
 # make torture kills, stops and damages runs, many times (KILLS=100); the slow tests
-# make slurm   submits the launch script to a SLURM of this machine alone, stops and kills
-#              its job (needs Debian's slurm-wlm)
+# make slurm   submits the launch scripts to a SLURM of this machine alone, stops and kills
+#              their jobs (needs Debian's slurm-wlm)
 # make test-beam     prepares by Apache Beam, in .venv-beam
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make docs    builds the documentation into build/site, in .venv-docs; a warning is an error

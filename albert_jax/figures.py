@@ -8,7 +8,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from albert_jax.config import SHARING, AlbertConfig
+from albert_jax.config import AlbertConfig
+from albert_jax.config.model import SHARING
 from albert_jax.model.costs import parameter_table, without_heads
 from albert_jax.model.encoder import sharing_plan
 from albert_jax.train.curves import write_figure

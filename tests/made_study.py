@@ -1,6 +1,7 @@
 """A study's folder as runs leave it, with metrics made up instead of trained."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,12 @@ from albert_jax.config import (
     OptimizerConfig,
     PretrainingExperiment,
 )
-from albert_jax.config.study import Study
+from albert_jax.config.finetuning import FinetuningExperiment
+from albert_jax.config.study import Claim, Study
+from albert_jax.config.tasks import published
 from albert_jax.finetuning.results import Results
 from albert_jax.identity import to_dict
+from albert_jax.study.results import Arm, Progress, StudyResults
 
 MASKED, ORDER = "eval/masked_lm_accuracy", "eval/sentence_order_accuracy"
 
@@ -100,3 +104,85 @@ def write_task(
         by_seed, task=folder.name, split="dev", examples=10, seeds=seeds, rule="last"
     )
     results.write(folder / "results-dev.json")
+
+
+def results(scores: dict[str, dict[int, float]], seeds=3, **fields) -> StudyResults:
+    """A finished study of arms with these scores of masked LM."""
+    made = study({name: experiment() for name in scores}, seeds=seeds, **fields)
+    done = dict.fromkeys(range(seeds), Progress("finished", 40))
+    arms = {
+        name: Arm(name, made.arms[name], 40, done, {}, {MASKED: by_seed})
+        for name, by_seed in scores.items()
+    }
+    return StudyResults(made, "lab", arms, {})
+
+
+def by_seed(values) -> dict[int, float]:
+    return dict(enumerate(map(float, values)))
+
+
+def claim(expected="above", margin=0.0, better="all", worse="none") -> Claim:
+    return Claim(
+        text="one is better",
+        source="Table 4",
+        contrast={better: 1.0, worse: -1.0},
+        metric=MASKED,
+        expected=expected,
+        margin=margin,
+    )
+
+
+def sst2() -> FinetuningExperiment:
+    return FinetuningExperiment(name="own-name", task=published("sst2"))
+
+
+def write_six_arms(place: Path) -> Path:
+    """A study of six arms: whole; whole, in two runs; failed; half-way; whole, but for
+    a seed that diverged; not begun."""
+    made = study(
+        {
+            "none": experiment(share="none"),
+            "all": experiment(),
+            "half": experiment(),
+            "begun": experiment(),
+            "wide": experiment(embedding_size=16),
+            "later": experiment(),
+        },
+        baseline="none",
+        starts={"later": "none"},
+        tasks=(sst2(),),
+        paper={
+            "none": {"parameters": "108M", "Avg": 82.3},
+            "all": {"parameters": "31M", "S1": "88.6/81.5", "Avg": 80.0, MASKED: 54.5},
+        },
+        table="Table 4",
+        claims=(
+            claim("below"),
+            claim("above", better="half"),
+            claim("below", better="wide"),
+        ),
+    )
+    write_study(place / "made", made, paper_parameters={"none": 109_081_344})
+    folder, arms = place / "made", made.arms
+    none = by_seed([0.31, 0.34, 0.37])
+    write_run(
+        folder / "none", arms["none"], {MASKED: none, ORDER: by_seed([0.6, 0.7, 0.8])}
+    )
+    for seeds in ((0, 1), (2,)):
+        shared = {seed: none[seed] - 0.1 - 0.01 * seed for seed in seeds}
+        order = dict.fromkeys(seeds, 0.55)
+        metrics = {MASKED: shared, ORDER: order}
+        write_run(folder / "all", arms["all"], metrics)
+    half = {MASKED: none, ORDER: by_seed([0.5, 0.5, 0.5])}
+    write_run(folder / "half", arms["half"], half, until=20)
+    failed = folder / "half" / "seeds-0-2" / "failed.json"
+    failed.write_text(json.dumps({"error": f"no room in {folder}/half"}))
+    write_run(folder / "begun", arms["begun"], {MASKED: {0: 0.3}}, until=10)
+    lost = {MASKED: by_seed([0.2, 0.2, math.nan])}
+    write_run(folder / "wide", arms["wide"], lost)
+    scores = [{"accuracy": 0.8}, {"accuracy": 0.82}, {"accuracy": 0.84}]
+    write_task(folder / "none" / "sst2", (0, 1, 2), scores)
+    write_task(folder / "all" / "sst2" / "seed-2", (2,), [{"accuracy": 0.7}])
+    (folder / "wide" / "sst2").mkdir()
+    (folder / "wide" / "sst2" / "failed.json").write_text('{"error": "no file"}')
+    return folder

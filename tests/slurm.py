@@ -1,9 +1,14 @@
-"""The launch script of SLURM under a real SLURM, on this machine alone: ``make slurm``.
+"""SLURM's launch scripts under a real SLURM, on this machine alone: ``make slurm``.
 
 Submits ``experiments/launch/slurm.sh``: 50 steps over two tasks. The job is told to
 stop once, as a preemption does it, and later one of its tasks is killed: both times it
 must queue again by itself, and end with the log of one undisturbed process, to 1e-5.
 Another one is cancelled, which must not queue again.
+
+Submits ``experiments/launch/slurm_study.sh``: the array of a study. A task whose run
+starts from another queues again until that one is finished, so does one that is told to
+stop, one whose losses are no numbers fails, and the report is that of the same study
+without SLURM, byte for byte.
 
 Needs slurmctld, slurmd and munged (Debian: ``apt install slurm-wlm``), which it starts
 and ends itself, in a temporary folder and on ports of their own.
@@ -25,13 +30,16 @@ from pathlib import Path
 
 import numpy as np
 import small_run
+import small_study
 
 from albert_jax.config import CheckpointConfig, EvaluationConfig
+from albert_jax.config.study import Study
 from albert_jax.train.metrics import read_metrics
 
 STEPS = 50
+STUDY_STEPS = 600
 PATIENCE = 600  # seconds, for what takes some on a machine with nothing else to do
-SCRIPT = Path(__file__).parents[1] / "experiments" / "launch" / "slurm.sh"
+SCRIPTS = Path(__file__).parents[1] / "experiments" / "launch"
 TIMES = ("tokens_per_second", "data_wait", "mfu")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
@@ -61,12 +69,13 @@ NodeName=localhost CPUs=16 Gres=gpu:8
 PartitionName=all Nodes=localhost Default=YES State=UP
 """
 
-EXPERIMENT = '''"""Fifty steps."""
+EXPERIMENT = '''"""Fifty steps, and a study of 600 an arm."""
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import slurm
 EXPERIMENTS = {{"fifty": slurm.experiment(Path({folder!r}))}}
+STUDIES = {{"lab": slurm.study(Path({folder!r}))}}
 '''
 
 
@@ -78,6 +87,28 @@ def experiment(folder: Path):
         checkpoint=CheckpointConfig(every=5, keep=2),
         evaluation=EvaluationConfig(every=10, rows=16, batch_size=8),
     )
+
+
+def study(folder: Path) -> Study:
+    """Two seeds an arm: one that another starts from, one to stop, one that is lost."""
+    known = small_study.study(folder).arms
+    shared = replace(
+        known["shared"],
+        steps=STUDY_STEPS,
+        checkpoint=CheckpointConfig(every=50, keep=2),
+        evaluation=EvaluationConfig(every=100, rows=16, batch_size=8),
+    )
+
+    def arm(**fields):
+        return replace(shared, model=replace(shared.model, **fields))
+
+    arms = {
+        "shared": shared,
+        "deeper": arm(num_hidden_layers=2),
+        "own": arm(num_hidden_layers=2, share="none"),
+        "lost": arm(initializer_range=1e38),
+    }
+    return small_study.study(folder, arms=arms, starts={"deeper": "shared"})
 
 
 @contextmanager
@@ -141,16 +172,15 @@ def log(run: Path) -> list[dict]:
 
 
 class Job:
-    """A submitted job."""
+    """A submitted job, or a task of an array."""
 
-    def __init__(self, folder: Path, run: Path, *arguments: str) -> None:
+    def __init__(self, number: str, run: Path) -> None:
+        self.number = number
         self.run = run
-        options = ["--chdir", str(folder), "--ntasks-per-node", "2"]
-        command = ["sbatch", "--parsable", *options, str(SCRIPT), *arguments]
-        command += ["--workdir", str(run)]
-        self.number = said(*command).strip()
-        self.output = folder / f"slurm-{self.number}.out"
-        print(f"job {self.number} is submitted", flush=True)
+
+    @property
+    def state(self) -> str:
+        return self.field("JobState")
 
     def field(self, name: str) -> str:
         shown = said("scontrol", "show", "job", self.number)
@@ -159,11 +189,11 @@ class Job:
     def reaches(self, step: int) -> None:
         """Waits until the log has that step."""
         wait_until(lambda: self.reached >= step or self.failed)
-        assert self.reached >= step, self.field("JobState")
+        assert self.reached >= step, self.state
 
     @property
     def failed(self) -> bool:
-        return self.field("JobState") in ("FAILED", "NODE_FAIL", "CANCELLED")
+        return self.state in ("FAILED", "NODE_FAIL", "CANCELLED")
 
     @property
     def reached(self) -> int:
@@ -178,6 +208,11 @@ class Job:
         listed = said("scontrol", "listpids", f"{self.number}.0").splitlines()[1:]
         return [int(line.split()[0]) for line in listed]
 
+    def stop(self) -> None:
+        """Told to stop, and its processes alone, as by a preemption or the end of the
+        time limit."""
+        said("scancel", "--signal=TERM", self.number)
+
     def comes_back(self, times: int) -> None:
         """Waits until it is in the queue again, and starts it before SLURM's two
         minutes are over, but not within the second, when its node still refuses it."""
@@ -185,6 +220,19 @@ class Job:
         print(f"job {self.number} queues again, for the {times}. time", flush=True)
         time.sleep(5)
         said("scontrol", "update", f"JobId={self.number}", "StartTime=now")
+
+    def ends(self, state: str = "COMPLETED") -> None:
+        """Waits until it has."""
+        wait_until(lambda: self.state == state)
+        print(f"job {self.number} is {state.lower()}", flush=True)
+
+
+def submit(folder: Path, options: list[str], script: str, *arguments: str) -> str:
+    """The number of the job."""
+    options = ["--chdir", str(folder), *options]
+    number = said("sbatch", "--parsable", *options, str(SCRIPTS / script), *arguments)
+    print(f"job {number.strip()} is submitted", flush=True)
+    return number.strip()
 
 
 def main() -> None:
@@ -203,42 +251,97 @@ def main() -> None:
         small_run.write_corpus(folder / "corpus.txt")
         spec.write_text(EXPERIMENT.format(tests=str(tests), folder=name))
         (folder / ".venv").symlink_to(sys.prefix)
-        one = folder / "one"
-        command = [".venv/bin/albert-jax", "pretrain", str(spec), "--workdir", str(one)]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        run_here(folder, "pretrain", str(spec), "--workdir", "one")
+        # Exits with 1, as some of its runs are lost.
+        local = ["--together", "1", "--workdir", "here"]
+        run_here(folder, "study", str(spec), *local, code=1)
         with cluster(folder):
             print(said("sinfo", "--version"), end="")
             for name, life in (("two", lives), ("three", is_cancelled)):
-                job = Job(folder, folder / name, str(spec))
-                try:
-                    life(job)
-                finally:
-                    print(job.output.read_text())
-        compare(folder / "two", one)
-    print("the log of two tasks is that of one, to 1e-5")
+                job = ["slurm.sh", str(spec), "--workdir", str(folder / name)]
+                with output(folder):
+                    number = submit(folder, ["--ntasks-per-node", "2"], *job)
+                    life(Job(number, folder / name))
+            with output(folder):
+                array(folder, spec)
+        compare(folder / "two", folder / "one")
+        print("the log of two tasks is that of one, to 1e-5")
+        for report in ("report.md", "report.json", "table.csv"):
+            ours, theirs = (
+                folder / run / "report" / report for run in ("array", "here")
+            )
+            assert ours.read_bytes() == theirs.read_bytes(), report
+        print("the report of the array is that of a study without SLURM")
+
+
+def run_here(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What ``albert-jax`` says, without SLURM."""
+    command = [".venv/bin/albert-jax", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def output(folder: Path) -> Iterator[None]:
+    """Shows, at the end, what jobs said meanwhile."""
+    before = {*folder.glob("slurm-*.out")}
+    try:
+        yield
+    finally:
+        for path in sorted({*folder.glob("slurm-*.out")} - before):
+            print(path.read_text())
 
 
 def lives(job: Job) -> None:
     """Told to stop at a fifth of the way, killed at three fifths, finished."""
     job.reaches(STEPS // 5)
-    # To the tasks alone, as a preemption or the end of the time limit.
-    said("scancel", "--signal=TERM", job.number)
+    job.stop()
     job.comes_back(1)
     job.reaches(3 * STEPS // 5)
     os.kill(job.tasks()[1], signal.SIGKILL)
     job.comes_back(2)
-    wait_until(lambda: job.field("JobState") == "COMPLETED")
-    print(f"job {job.number} is completed", flush=True)
+    job.ends()
 
 
 def is_cancelled(job: Job) -> None:
     """By its owner, after which it must not queue again."""
     job.reaches(STEPS // 5)
     said("scancel", job.number)
-    wait_until(lambda: job.field("JobState") == "CANCELLED")
+    job.ends("CANCELLED")
     wait_until(lambda: "idle" in said("sinfo", "--noheader"))
-    assert job.field("Restarts") == "0" and job.field("JobState") == "CANCELLED"
-    print(f"job {job.number} is cancelled, and stays so", flush=True)
+    assert job.field("Restarts") == "0" and job.state == "CANCELLED"
+
+
+def array(folder: Path, spec: Path) -> None:
+    """All tasks of the study at once: what waits comes back, what is lost does not."""
+    options = [str(spec), "--together", "1", "--workdir", str(folder / "array")]
+    listed = run_here(folder, "study", *options, "--prepare")
+    tasks = re.search(r"--array=0-(\d+)", listed)
+    assert tasks and tasks[1] == "7", listed
+    resources = ["--array=0-7", "--cpus-per-task", "2"]
+    number = submit(folder, resources, "slurm_study.sh", *options)
+
+    def jobs(arm: str) -> list[Job]:
+        first = 2 * [*study(folder).arms].index(arm)
+        return [
+            Job(f"{number}_{first + seed}", folder / "array" / arm / f"seed-{seed}")
+            for seed in range(2)
+        ]
+
+    own = jobs("own")[0]
+    own.reaches(100)
+    own.stop()
+    own.comes_back(1)
+    for job in (*jobs("shared"), *jobs("own"), *jobs("deeper")):
+        job.ends()
+    for job in jobs("deeper"):
+        # They found nothing to start from.
+        assert int(job.field("Restarts")) >= 1
+    for job in jobs("lost"):
+        job.ends("FAILED")
+        assert job.field("Restarts") == "0"
+    run_here(folder, "report", str(folder / "array"))
 
 
 def compare(ours: Path, theirs: Path) -> None:

@@ -6,27 +6,22 @@ import json
 import math
 import re
 import shutil
-import struct
-from dataclasses import replace
 from pathlib import Path
 
 import made_study
 import matplotlib
 import numpy as np
 import pytest
-from made_study import MASKED, ORDER
-from scipy.stats import ttest_1samp, ttest_rel
+from made_study import MASKED, ORDER, by_seed, claim, write_six_arms
+from scipy.stats import ttest_1samp
 
 from albert_jax.catalogue import load_study
 from albert_jax.cli import main
 from albert_jax.config import UserError
 from albert_jax.config.finetuning import FinetuningExperiment
-from albert_jax.config.study import Claim
 from albert_jax.config.tasks import published
 from albert_jax.model.costs import RowShape, training_flops
-from albert_jax.study import figures, panels
-from albert_jax.study.claims import decide
-from albert_jax.study.contrasts import contrast
+from albert_jax.study import figures
 from albert_jax.study.costs import encoder_parameters
 from albert_jax.study.markdown import markdown
 from albert_jax.study.parameters import (
@@ -34,230 +29,20 @@ from albert_jax.study.parameters import (
     paper_parameters,
 )
 from albert_jax.study.report import describe_study, write_report
-from albert_jax.study.results import Arm, Progress, StudyResults, read_study
-
-
-def results(scores: dict[str, dict[int, float]], seeds=3, **fields) -> StudyResults:
-    """A finished study of arms with these scores of masked LM."""
-    arms = {name: made_study.experiment() for name in scores}
-    study = made_study.study(arms, seeds=seeds, **fields)
-    done = dict.fromkeys(range(seeds), Progress("finished", 40))
-    arms = {
-        name: Arm(name, study.arms[name], 40, done, {}, {MASKED: by_seed})
-        for name, by_seed in scores.items()
-    }
-    return StudyResults(study, "lab", arms, {})
-
-
-def by_seed(values) -> dict[int, float]:
-    return dict(enumerate(map(float, values)))
-
-
-def claim(expected="above", margin=0.0, better="all", worse="none") -> Claim:
-    return Claim(
-        text="one is better",
-        source="Table 4",
-        contrast={better: 1.0, worse: -1.0},
-        metric=MASKED,
-        expected=expected,
-        margin=margin,
-    )
-
-
-# Contrasts.
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5, 20])
-def test_a_paired_difference_has_scipys_interval(seeds):
-    rng = np.random.default_rng(seeds)
-    ours, theirs = rng.normal(0.3, 0.1, (2, seeds))
-    made = results({"all": by_seed(ours), "none": by_seed(theirs)}, seeds=seeds)
-    found = contrast(made, {"all": 1.0, "none": -1.0}, MASKED)
-    expected = ttest_rel(ours, theirs).confidence_interval(0.95)
-    assert found.spread.interval == pytest.approx(expected, rel=1e-9)
-    assert found.spread.mean == pytest.approx((ours - theirs).mean())
-    assert found.excludes_zero == (ttest_rel(ours, theirs).pvalue < 0.05)
-
-
-def test_a_level_and_a_contrast_of_four_have_students_interval():
-    rng = np.random.default_rng(1)
-    a, b, c, d = rng.normal(size=(4, 6))
-    arms = dict(zip(("all", "attention", "ffn", "none"), (a, b, c, d), strict=True))
-    made = results({name: by_seed(x) for name, x in arms.items()}, seeds=6)
-    level = contrast(made, {"ffn": 1.0}, MASKED).spread.interval
-    expected = ttest_1samp(c, 0).confidence_interval(0.95)
-    assert level == pytest.approx(expected, rel=1e-9)
-    weights = {"all": 1.0, "attention": -1.0, "ffn": -1.0, "none": 1.0}
-    found = contrast(made, weights, MASKED).spread.interval
-    expected = ttest_1samp((a - b) - (c - d), 0).confidence_interval(0.95)
-    assert found == pytest.approx(expected, rel=1e-9)
-
-
-def test_a_difference_by_hand():
-    made = results({"all": by_seed([5, 7, 9]), "none": by_seed([4, 5, 6])})
-    spread = contrast(made, {"all": 1.0, "none": -1.0}, MASKED).spread
-    # Differences 1, 2, 3; t of two degrees of freedom is 4.302653.
-    assert (spread.mean, spread.std) == (2.0, 1.0)
-    reach = 4.302652729911275 / math.sqrt(3)
-    assert spread.interval == pytest.approx((2 - reach, 2 + reach))
-    back = contrast(made, {"none": 1.0, "all": -1.0}, MASKED).spread
-    assert back.mean == -2.0
-
-
-def test_equal_differences_have_an_interval_of_no_width():
-    made = results({"all": by_seed([3, 4, 5]), "none": by_seed([1, 2, 3])})
-    found = contrast(made, {"all": 1.0, "none": -1.0}, MASKED)
-    assert found.spread.interval == (2.0, 2.0) and found.excludes_zero
-    made = results({"all": by_seed([3, 4, 5]), "none": by_seed([3, 4, 5])})
-    same = contrast(made, {"all": 1.0, "none": -1.0}, MASKED)
-    assert same.spread.interval == (0.0, 0.0) and not same.excludes_zero
-
-
-def test_seeds_that_only_one_arm_has_are_left_out_of_the_pairs():
-    made = results({"all": {0: 0.5, 2: 0.7}, "none": by_seed([0.1, 0.9, 0.2])})
-    found = contrast(made, {"all": 1.0, "none": -1.0}, MASKED)
-    assert found.values == pytest.approx({0: 0.4, 2: 0.5})
-    assert (found.missing, found.not_finite) == ((1,), ())
-
-
-def test_a_seed_that_diverged_is_told_from_one_that_is_missing():
-    made = results({"all": {0: 0.5, 1: math.nan}, "none": by_seed([0.1, 0.9, 0.2])})
-    found = contrast(made, {"all": 1.0, "none": -1.0}, MASKED)
-    assert (list(found.values), found.missing, found.not_finite) == ([0], (2,), (1,))
-    assert found.spread.interval is None and not found.excludes_zero
-    assert contrast(made, {"all": 1.0}, "eval/nothing").spread is None
-
-
-# Claims.
-
-# Differences 1, 2, 3 of an interval from -0.48 to 4.48; 11, 12, 13 of one from 9.52.
-_NEAR, _FAR = [1, 2, 3], [11, 12, 13]
-
-
-@pytest.mark.parametrize(
-    ("differences", "expected", "margin", "verdict"),
-    [
-        (_FAR, "above", 0, "reproduced"),
-        (_FAR, "below", 0, "not reproduced"),
-        (_NEAR, "above", 0, "undecided"),
-        (_NEAR, "below", 0, "undecided"),
-        ([-x for x in _FAR], "above", 0, "not reproduced"),
-        ([-x for x in _FAR], "below", 0, "reproduced"),
-        (_NEAR, "about", 5, "reproduced"),
-        (_NEAR, "about", 4, "undecided"),
-        ([-x for x in _NEAR], "about", 5, "reproduced"),
-        ([-x for x in _NEAR], "about", 4, "undecided"),
-        (_FAR, "about", 5, "not reproduced"),
-        ([-x for x in _FAR], "about", 5, "not reproduced"),
-        # Wider than the margin on both sides.
-        ([-9, 0, 9], "about", 1, "undecided"),
-        # Without any width: 0 is neither above nor below, and about 0.
-        ([0, 0, 0], "above", 0, "not reproduced"),
-        ([0, 0, 0], "below", 0, "not reproduced"),
-        ([0, 0, 0], "about", 0.1, "reproduced"),
-    ],
-)
-def test_an_interval_decides_a_claim(differences, expected, margin, verdict):
-    theirs = np.array([20.0, 50.0, 30.0])
-    made = results({"all": by_seed(theirs + differences), "none": by_seed(theirs)})
-    decision = decide(claim(expected, float(margin)), made)
-    assert decision.verdict == verdict
-    edge = "the margin" if expected == "about" else "0"
-    told = f"the interval reaches across {edge}" if verdict == "undecided" else ""
-    assert decision.reason == told
-
-
-@pytest.mark.parametrize(
-    ("ours", "reason"),
-    [
-        ({0: 1.0}, "one seed has no interval"),
-        ({}, f"no {MASKED} of all"),
-        ({0: 9.0, 1: 9.0, 2: math.nan}, "not a number for seed 2"),
-    ],
-)
-def test_what_has_no_interval_is_undecided_and_says_why(ours, reason):
-    made = results({"all": ours, "none": by_seed([0, 0, 0])})
-    decision = decide(claim(), made)
-    assert (decision.verdict, decision.reason) == ("undecided", reason)
-
-
-def test_arms_without_a_common_seed_are_undecided():
-    made = results({"all": {0: 1.0}, "none": {1: 0.0}})
-    assert decide(claim(), made).reason == "its arms have no seed in common"
-
-
-# A study's folder.
-
-
-def sst2() -> FinetuningExperiment:
-    return FinetuningExperiment(name="own-name", task=published("sst2"))
+from albert_jax.study.results import read_study
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """The made study, to be changed."""
-    return make(tmp_path)
+    return write_six_arms(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     """The report of the made study as it is."""
     place = tmp_path_factory.mktemp("report")
-    return write_report(make(place), place / "report").parent
-
-
-def make(tmp_path: Path) -> Path:
-    """A study of six arms: whole; whole, in two runs; failed; half-way; whole, but for
-    a seed that diverged; not begun."""
-    study = made_study.study(
-        {
-            "none": made_study.experiment(share="none"),
-            "all": made_study.experiment(),
-            "half": made_study.experiment(),
-            "begun": made_study.experiment(),
-            "wide": made_study.experiment(embedding_size=16),
-            "later": made_study.experiment(),
-        },
-        baseline="none",
-        starts={"later": "none"},
-        tasks=(sst2(),),
-        paper={
-            "none": {"parameters": "108M", "Avg": 82.3},
-            "all": {"parameters": "31M", "S1": "88.6/81.5", "Avg": 80.0, MASKED: 54.5},
-        },
-        table="Table 4",
-        claims=(
-            claim("below"),
-            claim("above", better="half"),
-            claim("below", better="wide"),
-        ),
-    )
-    made_study.write_study(
-        tmp_path / "made", study, paper_parameters={"none": 109_081_344}
-    )
-    folder, arms = tmp_path / "made", study.arms
-    none = by_seed([0.31, 0.34, 0.37])
-    made_study.write_run(
-        folder / "none", arms["none"], {MASKED: none, ORDER: by_seed([0.6, 0.7, 0.8])}
-    )
-    for seeds in ((0, 1), (2,)):
-        shared = {seed: none[seed] - 0.1 - 0.01 * seed for seed in seeds}
-        order = dict.fromkeys(seeds, 0.55)
-        metrics = {MASKED: shared, ORDER: order}
-        made_study.write_run(folder / "all", arms["all"], metrics)
-    half = {MASKED: none, ORDER: by_seed([0.5, 0.5, 0.5])}
-    made_study.write_run(folder / "half", arms["half"], half, until=20)
-    failed = folder / "half" / "seeds-0-2" / "failed.json"
-    failed.write_text(json.dumps({"error": f"no room in {folder}/half"}))
-    made_study.write_run(folder / "begun", arms["begun"], {MASKED: {0: 0.3}}, until=10)
-    lost = {MASKED: by_seed([0.2, 0.2, math.nan])}
-    made_study.write_run(folder / "wide", arms["wide"], lost)
-    scores = [{"accuracy": 0.8}, {"accuracy": 0.82}, {"accuracy": 0.84}]
-    made_study.write_task(folder / "none" / "sst2", (0, 1, 2), scores)
-    made_study.write_task(folder / "all" / "sst2" / "seed-2", (2,), [{"accuracy": 0.7}])
-    (folder / "wide" / "sst2").mkdir()
-    (folder / "wide" / "sst2" / "failed.json").write_text('{"error": "no file"}')
-    return folder
+    return write_report(write_six_arms(place), place / "report").parent
 
 
 def test_a_folder_is_read_whole(folder):
@@ -520,109 +305,6 @@ def test_what_cannot_be_drawn_any_more_is_removed(folder, report, tmp_path):
     text = write_report(folder, again).read_text()
     assert sorted(files_of(again)) == ["report.json", "report.md", "table.csv"]
     assert "Figures" not in text and len(tables(text)[0]) == 6
-
-
-# Figures.
-
-
-def drawn(made: StudyResults, name: str):
-    with matplotlib.rc_context(panels.SETTINGS):
-        return figures.FIGURES[name](made)
-
-
-def test_curves_are_means_with_bands(folder):
-    figure = drawn(read_study(folder), "curves")
-    masked, order = figure.axes
-    assert masked.get_title(loc="left") == "masked-LM accuracy"
-    assert masked.get_xlabel() == "training tokens (million)"
-    lines = {line.get_label(): line for line in masked.get_lines()}
-    tokens = np.array([0, 10, 20, 30, 40]) * 8 * 16 / 1e6
-    np.testing.assert_allclose(lines["none"].get_xdata(), tokens)
-    np.testing.assert_allclose(
-        lines["none"].get_ydata(), 34 * np.linspace(0, 1, 5), atol=1e-9
-    )
-    assert len(lines["half (unfinished)"].get_xdata()) == 3
-    assert len(lines["begun (unfinished)"].get_xdata()) == 2
-    # The band at the end of the baseline, the first that is drawn.
-    (band,) = masked.collections[0].get_paths()
-    ends = band.vertices[np.isclose(band.vertices[:, 0], tokens[-1]), 1]
-    low, high = ttest_1samp([31, 34, 37], 0).confidence_interval(0.95)
-    assert (ends.min(), ends.max()) == pytest.approx((low, high))
-    assert {text.get_text() for text in masked.texts} == {"commonest piece"}
-    assert {text.get_text() for text in order.texts} == {"chance"}
-
-
-def test_differences_are_paired_and_named(folder):
-    figure = drawn(read_study(folder), "differences")
-    axes = figure.axes[0]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
-        "all",
-        "half",
-        "begun",
-        "wide",
-        "later",
-    ]
-    assert axes.get_xlabel() == "difference to none (points)"
-    assert [text.get_text() for text in axes.texts] == [
-        "−11.00 ± 2.48",
-        "no result",
-        "no result",
-        "−12.50 ± 19.06",
-        "no result",
-    ]
-    (interval,) = axes.collections[0].get_segments()
-    expected = ttest_1samp([-10, -11, -12], 0).confidence_interval(0.95)
-    np.testing.assert_allclose(interval[:, 0], expected)
-
-
-def test_costs_stand_on_the_x_axis(folder):
-    made = read_study(folder)
-    figure = drawn(made, "costs")
-    parameters, flops = figure.axes[:2]
-    assert parameters.get_xlabel() == "parameters (without heads)"
-    assert flops.get_xlabel() == "training FLOPs"
-    assert parameters.get_ylabel() == "masked-LM accuracy (%)"
-    labels = parameters.get_legend_handles_labels()[1]
-    assert labels == ["none", "all", "wide"]
-    points = [
-        line.get_xydata()[0]
-        for line in parameters.get_lines()
-        if len(line.get_xydata())
-    ]
-    expected = encoder_parameters(made.study.arms["none"].model)
-    assert any(point == pytest.approx((expected, 34.0)) for point in points)
-
-
-def test_where_arms_cost_the_same_there_is_no_figure_of_costs():
-    made = results({"all": by_seed([1, 2, 3])})
-    assert drawn(made, "costs") is None
-
-
-def test_pictures_of_twelve_arms_stay_small(tmp_path):
-    # Of one size, because counting takes a while; twice the steps for half of them.
-    often = replace(made_study.experiment().evaluation, every=2)
-    base = replace(made_study.experiment(), evaluation=often)
-    arms = {f"arm-{n}": replace(base, steps=40 + 40 * (n % 2)) for n in range(12)}
-    study = made_study.study(arms, baseline="arm-3", seeds=5)
-    made_study.write_study(tmp_path, study)
-    rng = np.random.default_rng(0)
-    for number, name in enumerate(arms):
-        metrics = {
-            MASKED: by_seed(0.2 + 0.01 * number + 0.004 * rng.normal(size=5)),
-            ORDER: by_seed(0.6 + 0.01 * number + 0.02 * rng.normal(size=5)),
-        }
-        made_study.write_run(tmp_path / name, arms[name], metrics)
-    write_report(tmp_path, tmp_path / "report")
-    for name in figures.FIGURES:
-        png = (tmp_path / "report" / f"{name}.png").read_bytes()
-        width, _ = struct.unpack(">II", png[16:24])
-        assert len(png) <= 150_000 and 1000 <= width <= 1300, (name, len(png), width)
-    looks = panels.looks_of(read_study(tmp_path)).values()
-    seen = {(look.color, look.marker, str(look.linestyle)) for look in looks}
-    assert len(seen) == 12
-
-
-# Parameters.
 
 
 def test_counterparts_have_the_same_row_of_the_paper_and_not_the_same_name():

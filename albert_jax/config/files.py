@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from albert_jax.config import ACTIVATIONS, SIZES, AlbertConfig, UserError, nearest
+from albert_jax.config.checks import UserError, nearest, require_choice
+from albert_jax.config.model import ACTIVATIONS, SIZES, AlbertConfig
 
 Report = Callable[[str], None]
 
@@ -153,11 +154,7 @@ def _check_hugging_face(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _activation(path: Path, value: Any, known: Mapping[str, str]) -> str:
-    if not isinstance(value, str) or value not in known:
-        raise UserError(
-            f"{path}: hidden_act is {value!r}, but it must be one of "
-            f"{', '.join(map(repr, known))}{nearest(str(value), known)}"
-        )
+    require_choice(f"{path}: hidden_act", value, known)
     return known[value]
 
 

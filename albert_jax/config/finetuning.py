@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from albert_jax.config import (
-    CheckpointConfig,
-    OptimizerConfig,
+from albert_jax.config.checks import (
     UserError,
-    _require,
-    _require_choice,
-    _require_positive,
-    _require_share,
     nearest,
+    require,
+    require_choice,
+    require_positive,
+    require_share,
 )
+from albert_jax.config.pretraining import CheckpointConfig, OptimizerConfig
 from albert_jax.config.tasks import Task
 
 RULES = ("last", "best")
@@ -81,22 +80,22 @@ class FinetuningExperiment:
     """Steps between lines of the metrics log."""
 
     def __post_init__(self) -> None:
-        _require_positive(
+        require_positive(
             self, "batch_size", "steps", "seeds", "evaluate_every", "log_every"
         )
-        _require(self.seed >= 0, "seed", self.seed, "0 or more")
-        _require_choice("rule", self.rule, RULES)
-        _require_share(self, "classifier_dropout")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require_choice("rule", self.rule, RULES)
+        require_share(self, "classifier_dropout")
         if self.dropout is not None:
-            _require_share(self, "dropout")
-        _require(
+            require_share(self, "dropout")
+        require(
             0.0 < self.heldout_fraction < 1.0,
             "heldout_fraction",
             self.heldout_fraction,
             "above 0 and below 1",
         )
         for rate in self.learning_rates:
-            _require(rate > 0, "learning_rates", rate, "above 0")
+            require(rate > 0, "learning_rates", rate, "above 0")
         if len(set(self.learning_rates)) < len(self.learning_rates):
             raise UserError(
                 f"learning_rates is {self.learning_rates}, but it names one rate twice"

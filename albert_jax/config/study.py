@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from albert_jax.config import (
-    PretrainingExperiment,
+from albert_jax.config.checks import (
     UserError,
-    _require,
-    _require_choice,
-    _require_positive,
     nearest,
+    require,
+    require_choice,
+    require_positive,
 )
 from albert_jax.config.finetuning import FinetuningExperiment
+from albert_jax.config.pretraining import PretrainingExperiment
 
 BUDGETS = ("tokens", "flops", "time")
 EXPECTED = ("above", "below", "about")
@@ -44,7 +44,7 @@ class Claim:
     expected."""
 
     def __post_init__(self) -> None:
-        _require_choice("claim.expected", self.expected, EXPECTED)
+        require_choice("claim.expected", self.expected, EXPECTED)
         total = sum(self.contrast.values())
         if not self.contrast or abs(total) > 1e-9:
             raise UserError(
@@ -101,10 +101,10 @@ class Study:
     """What the paper concludes."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "seeds")
-        _require_choice("budget", self.budget, BUDGETS)
-        _require(bool(self.arms), "arms", self.arms, "at least one arm")
-        _require(bool(self.metrics), "metrics", self.metrics, "at least one metric")
+        require_positive(self, "seeds")
+        require_choice("budget", self.budget, BUDGETS)
+        require(bool(self.arms), "arms", self.arms, "at least one arm")
+        require(bool(self.metrics), "metrics", self.metrics, "at least one metric")
         named = {
             "baseline": [self.baseline],
             "starts": [*self.starts, *self.starts.values()],

@@ -7,7 +7,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from albert_jax.config import UserError, _require_choice, _require_positive, nearest
+from albert_jax.config.checks import (
+    UserError,
+    nearest,
+    require_choice,
+    require_positive,
+)
 
 # Of entities, where labels are O, B-TYPE, I-TYPE and the like.
 ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall")
@@ -51,7 +56,7 @@ class Split:
     """The column that tells examples apart; none: their number, from 0."""
 
     def __post_init__(self) -> None:
-        _require_choice("first_row", self.first_row, ("names", "example"))
+        require_choice("first_row", self.first_row, ("names", "example"))
         if self.first_row == "example" and not self.columns:
             raise UserError(
                 "first_row is 'example', but columns is empty; name every column"
@@ -125,13 +130,13 @@ class Task:
     """Most pieces of a ``choice``'s question and choice together: the last ones."""
 
     def __post_init__(self) -> None:
-        _require_choice("kind", self.kind, KINDS)
-        _require_choice("format", self.format, FORMATS)
+        require_choice("kind", self.kind, KINDS)
+        require_choice("format", self.format, FORMATS)
         if not self.metrics:
             object.__setattr__(self, "metrics", KINDS[self.kind][1][:1])
         for metric in self.metrics:
-            _require_choice("metrics", metric, KINDS[self.kind][1])
-        _require_positive(
+            require_choice("metrics", metric, KINDS[self.kind][1])
+        require_positive(
             self,
             "max_length",
             "question_length",

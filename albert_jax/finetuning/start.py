@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 from flax import linen as nn
@@ -16,7 +15,7 @@ from albert_jax.interop.pretrained import Pretrained, from_pretrained
 from albert_jax.model.albert import abstract_params
 from albert_jax.model.frozen import frozen_leaves
 from albert_jax.model.table import make_head, options_of
-from albert_jax.train.run import EXPERIMENT, run_seeds
+from albert_jax.train.run import run_seeds
 from albert_jax.train.seeds import stack
 
 
@@ -95,8 +94,7 @@ def open_start(
 def _own_seeds(experiment: FinetuningExperiment) -> tuple[int, ...]:
     """The seeds of ``init`` that the experiment's start from, one from each; none where
     all start from the same."""
-    folder, ours = Path(experiment.init).expanduser(), experiment.all_seeds
-    theirs = run_seeds(folder) if (folder / EXPERIMENT).is_file() else ()
+    ours, theirs = experiment.all_seeds, run_seeds(experiment.init)
     return ours if len(theirs) > 1 and set(ours) <= set(theirs) else ()
 
 

@@ -13,7 +13,7 @@ from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.interop.parameters import Report
 from albert_jax.interop.pretrained import Pretrained, from_pretrained
 from albert_jax.train import pretrain as plain
-from albert_jax.train.run import EXPERIMENT, run_seeds
+from albert_jax.train.run import run_seeds
 from albert_jax.train.seeds import stack
 
 # What of a configuration does not say what its parameters mean.
@@ -91,8 +91,7 @@ def _sources(experiment: PretrainingExperiment) -> dict[int, int | None]:
 
     Each starts from its own, where ``init`` is a run of several seeds that has it.
     """
-    folder, ours = Path(experiment.init).expanduser(), experiment.all_seeds
-    theirs = run_seeds(folder) if (folder / EXPERIMENT).is_file() else ()
+    ours, theirs = experiment.all_seeds, run_seeds(experiment.init)
     if len(theirs) < 2 or (len(ours) == 1 and ours[0] not in theirs):
         return dict.fromkeys(ours)
     if missing := [str(seed) for seed in ours if seed not in theirs]:

@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from albert_jax.config import UserError, _require_choice
+from albert_jax.config.checks import UserError, require_choice
 from albert_jax.config.tasks import SPLITS, Split, Task
 from albert_jax.tasks.examples import Example, refuse_duplicates
 from albert_jax.tasks.race import read_race
@@ -33,7 +33,7 @@ def read_examples(
     Raises:
       UserError: what cannot be read, by file and row.
     """
-    _require_choice("split", split, SPLITS)
+    require_choice("split", split, SPLITS)
     source: Split = getattr(task, split)
     if source.path is None:
         raise UserError(f"{task.name} has no {split} split; set {split}.path")

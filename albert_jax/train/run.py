@@ -175,12 +175,11 @@ def load_run(
     return model, {"params": params}, _tokenizer(folder, record)
 
 
-def run_seeds(folder: Path) -> tuple[int, ...]:
-    """The seeds of a run, the first one first.
-
-    Raises:
-      UserError: it is not a run.
-    """
+def run_seeds(folder: str | Path) -> tuple[int, ...]:
+    """The seeds of a run, the first one first; none where there is no run."""
+    folder = Path(folder).expanduser()
+    if not (folder / EXPERIMENT).is_file():
+        return ()
     return _experiment(read_experiment(folder)).all_seeds
 
 

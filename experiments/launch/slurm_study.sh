@@ -9,7 +9,8 @@
 # --prepare tokenises the corpus, fixes every arm's steps (for equal time it measures
 # them: let it run where the tasks will), lists the runs and prints the sbatch line.
 # Before: as in slurm.sh. A task that gets a signal saves and queues again, and so does
-# one whose run starts from another that is not finished yet (75). Not run yet.
+# one whose run starts from another that is not finished yet (75). Run with SLURM 22.05,
+# an array of eight tasks on one node, no GPU: `make slurm`.
 #SBATCH --job-name=albert-study
 #SBATCH --ntasks=1
 #SBATCH --gpus-per-task=1
