@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from albert_jax.tasks.batches import TrainingBatches
-from albert_jax.tasks.features import Row
+from albert_jax.tasks.rows import Row
 
 PAD = 7
 

@@ -21,7 +21,7 @@ from albert_jax.model.albert import abstract_params, init_params
 from albert_jax.model.frozen import frozen_leaves
 from albert_jax.model.table import make_head
 from albert_jax.tasks.batches import TrainingBatches
-from albert_jax.tasks.features import Row
+from albert_jax.tasks.rows import Row
 from albert_jax.train.optimizer import freeze, make_optimizer
 from albert_jax.train.sharding import make_mesh
 from albert_jax.train.state import TrainState, init_state

@@ -17,7 +17,7 @@ from albert_jax.config.tasks import Task
 from albert_jax.finetuning.step import train_step
 from albert_jax.interop.hugging_face import from_hugging_face, hugging_face_config
 from albert_jax.tasks.batches import TrainingBatches
-from albert_jax.tasks.features import Row
+from albert_jax.tasks.rows import Row
 from albert_jax.train.optimizer import adamw, linear_schedule
 from albert_jax.train.state import TrainState
 

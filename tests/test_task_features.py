@@ -14,7 +14,8 @@ from albert_jax.tasks.examples import (
     TextExample,
     WordsExample,
 )
-from albert_jax.tasks.features import features_of, joined, refuse_too_long
+from albert_jax.tasks.features import features_of, joined
+from albert_jax.tasks.rows import refuse_too_long
 from albert_jax.tasks.spans import most_context, span_of, text_of, windows
 
 FIRST = "The river was governed, and in 2010, the mountain was not."

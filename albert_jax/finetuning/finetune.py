@@ -26,8 +26,9 @@ from albert_jax.identity import identity, to_dict
 from albert_jax.model.table import options_of
 from albert_jax.tasks.batches import TrainingBatches, Unit, units_of
 from albert_jax.tasks.examples import Example
-from albert_jax.tasks.features import features_of, refuse_too_long
+from albert_jax.tasks.features import features_of
 from albert_jax.tasks.reader import read_examples
+from albert_jax.tasks.rows import refuse_too_long
 from albert_jax.train.loop import Cadence, Recorder, run_loop
 from albert_jax.train.metrics import MetricsLog, read_metrics
 from albert_jax.train.progress import Progress, describe

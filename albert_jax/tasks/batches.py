@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from albert_jax.config.tasks import Task
 from albert_jax.tasks.buckets import WIDTHS, fit
-from albert_jax.tasks.features import Row
+from albert_jax.tasks.rows import Row
 
 # What is trained on at once: the rows of an example's choices, or one row.
 Unit = tuple[Row, ...]

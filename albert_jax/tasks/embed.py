@@ -13,7 +13,7 @@ from albert_jax.config import UserError
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.model.albert import AlbertModel
 from albert_jax.tasks.buckets import Batch, Buckets
-from albert_jax.tasks.features import row_inputs
+from albert_jax.tasks.rows import row_inputs
 
 
 @dataclass(frozen=True)

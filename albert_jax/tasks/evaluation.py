@@ -11,8 +11,8 @@ from albert_jax.config.tasks import ENTITY_METRICS, Task
 from albert_jax.tasks.answers import Answered, answers_to
 from albert_jax.tasks.entities import OUTSIDE, entity_scores
 from albert_jax.tasks.examples import Example, WordsExample
-from albert_jax.tasks.features import Row
 from albert_jax.tasks.metrics import scores
+from albert_jax.tasks.rows import Row
 from albert_jax.tasks.squad_scores import squad_scores
 
 # The class of a word that no row has room for: always wrong.

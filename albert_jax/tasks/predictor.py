@@ -12,7 +12,8 @@ from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.tasks.buckets import Batch, Buckets
 from albert_jax.tasks.evaluation import Prediction, predict
 from albert_jax.tasks.examples import Example
-from albert_jax.tasks.features import Row, features_of, refuse_too_long
+from albert_jax.tasks.features import features_of
+from albert_jax.tasks.rows import Row, refuse_too_long
 
 
 class Predictor:

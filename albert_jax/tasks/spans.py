@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from albert_jax.config.tasks import Task
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.tasks.examples import Answer, QuestionExample
-from albert_jax.tasks.features import Row, row_inputs
+from albert_jax.tasks.rows import Row, row_inputs
 
 
 @dataclass(frozen=True)
