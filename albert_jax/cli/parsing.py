@@ -10,7 +10,9 @@ from typing import Any
 
 import tyro
 
-from albert_jax.config import UserError, nearest
+from albert_jax.catalogue import load_experiment
+from albert_jax.config import PretrainingExperiment, UserError, nearest
+from albert_jax.config.finetuning import FinetuningExperiment
 
 
 def parse(
@@ -28,6 +30,26 @@ def parse(
         if not exit.code:
             raise
         raise UserError(_unboxed(complaint.getvalue())) from None
+
+
+def parse_experiment(
+    kind: type,
+    arguments: Sequence[str],
+    command: str,
+    wanted: type = PretrainingExperiment,
+) -> Any:
+    """The command's options over the experiment that the first argument names."""
+    asks_help = {"-h", "--help"} & set(arguments)
+    if not arguments or arguments[0].startswith("-"):
+        if not asks_help:
+            raise UserError(f"say which: albert-jax {command} experiments/FILE.py")
+        return parse(kind, arguments, f"{command} EXPERIMENT")
+    experiment = load_experiment(arguments[0])
+    if not isinstance(experiment, wanted):
+        what = "fine-tuning" if wanted is FinetuningExperiment else "pretraining"
+        raise UserError(f"{arguments[0]} is not a {what} experiment")
+    name = f"{command} {arguments[0]}"
+    return parse(kind, arguments[1:], name, kind(experiment=experiment))
 
 
 def _unboxed(box: str) -> str:

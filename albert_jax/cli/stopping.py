@@ -3,7 +3,12 @@
 import contextlib
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from albert_jax.cli.console import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Stopping:
@@ -45,3 +50,9 @@ def signals(together: bool) -> Iterator[Stopping]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def say_stopped(console: "Console | None", where: str, stopping: Stopping) -> int:
+    """Says that a command was stopped and how to go on; returns the exit code."""
+    say(console, f"stopped and saved {where}; to go on, run it again")
+    return 128 + stopping.signal

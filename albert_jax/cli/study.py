@@ -12,7 +12,7 @@ import tyro
 from albert_jax.catalogue import load_study
 from albert_jax.cli.console import open_console, run_prepare, say
 from albert_jax.cli.parsing import note, parse
-from albert_jax.cli.stopping import Stopping, signals
+from albert_jax.cli.stopping import say_stopped, signals
 from albert_jax.config import UserError, nearest
 from albert_jax.config.study import Study
 from albert_jax.identity import to_dict
@@ -124,7 +124,7 @@ def _train_several(
             accept_changes=options.accept_changes,
         )
     if stopping.signal:
-        return _stopped(console, folder, stopping)
+        return say_stopped(console, f"in {folder}", stopping)
     from albert_jax.cli.report import report
 
     report([str(folder)])
@@ -166,7 +166,7 @@ def _train_one(options: _Study, chosen: Study, folder: Path) -> int:
             stopping=stopping,
         )
     if stopping.signal and not is_finished(run):
-        return _stopped(console, run.folder, stopping)
+        return say_stopped(console, f"in {run.folder}", stopping)
     return 0
 
 
@@ -224,7 +224,7 @@ def _decide(
                 chosen, arms, folder, shared, wanted.together, stopping
             )
         if stopping.signal:
-            raise SystemExit(_stopped(console, folder, stopping))
+            raise SystemExit(say_stopped(console, f"in {folder}", stopping))
         for arm, seconds in measured.items():
             say(console, f"{arm}: {1000 * seconds:,.1f} ms a step")
         return measured
@@ -254,11 +254,6 @@ def _list(runs: "Sequence[Run]", arguments: Sequence[str], console: "Console") -
         f"experiments/launch/slurm_study.sh {given}",
     )
     return 0
-
-
-def _stopped(console: "Console", folder: Path, stopping: Stopping) -> int:
-    say(console, f"stopped and saved in {folder}; to go on, run it again")
-    return 128 + stopping.signal
 
 
 def _conclude(ended: "Sequence[Standing]") -> int:
