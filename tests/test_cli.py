@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import small_run
 
-from albert_jax import cli
-from albert_jax.cli import main
+from albert_jax.cli import main, pretraining
 from albert_jax.interop.pretrained import from_pretrained
 
 TESTS = Path(__file__).parent
@@ -230,7 +229,7 @@ OFFICIAL_FLAGS = {
 @pytest.mark.parametrize(("flag", "fields"), OFFICIAL_FLAGS.items())
 def test_every_official_way_is_a_flag(home, monkeypatch, flag, fields):
     seen = []
-    monkeypatch.setattr(cli, "run_prepare", lambda e, *others, **named: seen.append(e))
+    monkeypatch.setattr(pretraining, "run_prepare", lambda e, *_, **__: seen.append(e))
     for arguments in ([], flag.split()):
         assert main(["prepare", SPEC, *arguments]) == 0
     default, official = seen
