@@ -9,13 +9,17 @@ BUDGET = RESULTS / "budget.md"
 
 
 def add(folder: Path, run: dict[str, Any]) -> None:
-    """Adds a run; earlier ones of the same case that it covers are dropped."""
+    """Adds a run; earlier ones of its case and machine that it covers are dropped."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run['case'].replace('/', '.')}.json"
     runs = json.loads(path.read_text()) if path.exists() else []
-    covered = run["contenders"].keys()
-    runs = [old for old in runs if not old["contenders"].keys() <= covered] + [run]
-    path.write_text(json.dumps(runs, indent=1) + "\n")
+    kept = [
+        old
+        for old in runs
+        if old["machine"] != run["machine"]
+        or not old["contenders"].keys() <= run["contenders"].keys()
+    ]
+    path.write_text(json.dumps([*kept, run], indent=1) + "\n")
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

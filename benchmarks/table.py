@@ -1,7 +1,8 @@
 """From results to Markdown: a section a kind, a row for every contender of a case."""
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from cases import DEFAULT, KINDS
@@ -20,7 +21,7 @@ contender's time over ours in the same round, median and quartiles: above 1 we a
 faster. *Of the limit* are the model's matrix products (`albert_jax.model.costs`; three
 times the forward pass for a training step) over what products of 2048 x 2048 matrices
 reach through the same XLA in the same round. *Peak* is the most memory that the process
-held; *first* is the first call, with what it compiles."""
+held; *first* is the first call, with what it compiles. *On* is the machine:"""
 
 BUDGET = """\
 `python benchmarks/budget.py`: one step under JAX's profiler. Products of the layers are
@@ -207,32 +208,42 @@ SECTIONS = {
 def render(runs: Iterable[dict[str, Any]], budget: str) -> str:
     """The whole document, with the tables that ``budget.py`` wrote."""
     runs = list(runs)
-    parts = [HEAD]
+    letters = machines(runs)
+    parts = [HEAD, "\n".join(f"- {x}: {name}" for name, x in letters.items())]
     for kind, section in SECTIONS.items():
         of_kind = [run for run in runs if run["case"].split("/")[0] == kind]
-        table = comparison(kind, of_kind) if of_kind else "Not run."
+        table = comparison(kind, of_kind, letters) if of_kind else "Not run."
         parts += [f"## {section.title}", section.note, table]
     parts += ["## Where a step's time goes", BUDGET, budget]
     return "\n\n".join([*parts, "## Runs", RUNS, listing(runs)]) + "\n"
 
 
-def comparison(kind: str, runs: list[dict[str, Any]]) -> str:
-    """Every contender of every case, out of the newest run that holds it."""
+def machines(runs: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """A letter for every machine that measured something."""
+    names = sorted({run["machine"] for run in runs})
+    return dict(zip(names, ascii_uppercase, strict=False))
+
+
+def comparison(
+    kind: str, runs: list[dict[str, Any]], letters: Mapping[str, str]
+) -> str:
+    """Every contender of every case on every machine, out of the newest run with it."""
     rows, columns = [], SECTIONS[kind].columns
-    for case in sorted({run["case"] for run in runs}, key=position):
-        newest = {}
-        for run in runs:
-            if run["case"] == case:
-                newest |= dict.fromkeys(run["contenders"], run)
-        for name in sorted(newest, key=[*KINDS[kind], "before"].index):
-            run = newest[name]
+    newest: dict[tuple[str, str], dict[str, dict]] = {}
+    for run in runs:
+        of_case = newest.setdefault((run["case"], letters[run["machine"]]), {})
+        of_case |= dict.fromkeys(run["contenders"], run)
+    for case, on in sorted(newest, key=lambda key: (position(key[0]), key[1])):
+        held = newest[case, on]
+        for name in sorted(held, key=[*KINDS[kind], "before"].index):
+            run = held[name]
             these = run["contenders"][name]
             if "error" in these:
                 cells = [these["error"], *[""] * (len(columns) - 1)]
             else:
                 cells = [cell(these, run) for cell in columns.values()]
-            rows.append([shape(run), these["title"], *cells])
-    return markdown(["case", "contender", *columns], rows)
+            rows.append([shape(run), on, these["title"], *cells])
+    return markdown(["case", "on", "contender", *columns], rows)
 
 
 def shape(run: dict[str, Any]) -> str:

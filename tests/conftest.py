@@ -1,6 +1,9 @@
 """What tests stand on: JAX on the CPU, no display, real data where it is found."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +19,13 @@ _FLAGS = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"  # Later versions do not know it.
 os.environ.setdefault("XLA_FLAGS", _FLAGS)
+# A program that several tests, workers or processes need is compiled once: the folder
+# is this run's alone, and goes with it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _PROGRAMS = tempfile.mkdtemp(prefix="albert_jax-programs-")
+    atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 @pytest.fixture(scope="session")

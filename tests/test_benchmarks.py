@@ -41,7 +41,7 @@ def contender(title, seconds, **facts):
     } | facts
 
 
-def run_of(case, **contenders):
+def run_of(case, machine="a machine, 2 cores", **contenders):
     return {
         "case": case,
         "predictions": 19,
@@ -49,7 +49,7 @@ def run_of(case, **contenders):
         "dtype": "float32",
         "rounds": 3,
         "threads": 2,
-        "machine": "a machine, 2 cores",
+        "machine": machine,
         "load": [0.1, 2.0],
         "date": "2026-11-26",
         "commit": "abc",
@@ -133,6 +133,25 @@ def test_a_run_replaces_those_that_it_covers(tmp_path):
     assert [set(run["contenders"]) for run in read(tmp_path)] == [
         {"ours", "flax"},
         {"ours", "keras", "limit"},
+    ]
+
+
+def test_machines_stand_side_by_side(tmp_path):
+    from results import add, read
+    from table import render
+
+    for machine, seconds in (("one", 1.0), ("two", 2.0), ("one", 3.0)):
+        ours = contender("albert_jax", [seconds])
+        add(
+            tmp_path,
+            run_of("scan/base/8x128", machine, ours=ours | {"temporary_mib": 1.0}),
+        )
+    text = render(read(tmp_path), "Not run.")
+    assert "- A: one\n- B: two\n" in text
+    rows = [line for line in text.splitlines() if "| albert_jax |" in line]
+    assert [row.split(" | ")[1:4] for row in rows] == [
+        ["A", "albert_jax", "3.00 s"],
+        ["B", "albert_jax", "2.00 s"],
     ]
 
 

@@ -28,6 +28,8 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(Path(__file__).parents[1]),
     "JAX_PLATFORMS": "cpu",
 }
+# Nothing but checkpoints is to be written where writing fails.
+ENVIRONMENT.pop("JAX_COMPILATION_CACHE_DIR", None)
 
 
 def make_state(step, rows=64):
