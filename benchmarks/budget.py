@@ -2,7 +2,8 @@
 
     python benchmarks/budget.py [step/base/8x128 ...]
 
-Writes ``benchmarks/results/budget.md``, which ``compare.py`` puts into its table.
+Writes ``benchmarks/results/budget.MACHINE.md``, which ``compare.py`` puts into its
+table.
 
 One step under JAX's profiler, after two that warm up. While a matrix product runs, the
 time is its own, whatever runs beside it; the rest belongs to what is active then. The
@@ -26,7 +27,8 @@ import jax
 import ours
 from cases import Case
 from jax.profiler import ProfileData
-from results import BUDGET
+from machine import machine
+from results import RESULTS, write_budget
 
 PRODUCTS = "matrix products of the layers"
 KEEPING = "keeping values for the backward pass"
@@ -143,5 +145,5 @@ def budget(case: Case) -> str:
 if __name__ == "__main__":
     cases = sys.argv[1:] or ("step/base/8x128", "step/base/2x512")
     tables = "\n\n".join(budget(Case.parse(name)) for name in cases)
-    BUDGET.write_text(tables + "\n")
+    write_budget(RESULTS, machine(), tables)
     print(tables)

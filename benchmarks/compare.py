@@ -20,7 +20,6 @@ import dataclasses
 import datetime
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import DEFAULT, HEADS, KINDS, ON_GPU, Case, Contender
+from machine import machine
 from results import RESULTS, add, read, read_budget
 from rounds import (
     ROOT,
@@ -242,22 +242,6 @@ def command() -> str:
     """The command, without the folders of this machine."""
     words = [Path(word).name if word[:1] == "/" else word for word in sys.argv[1:]]
     return " ".join(["python benchmarks/compare.py", *words])
-
-
-def machine() -> str:
-    """The processor's name, its widest vectors, and how many cores it has here."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    facts = {
-        name.strip(): value.strip()
-        for name, colon, value in (line.partition(":") for line in lines)
-        if colon
-    }
-    name = facts.get("model name") or platform.processor() or platform.machine()
-    vectors = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
-    flags = (facts.get("flags") or facts.get("Features") or "").split()
-    known = [title for flag, title in vectors.items() if flag in flags]
-    return f"{name}{f' ({known[0]})' if known else ''}, {os.cpu_count()} cores"
 
 
 def note(text: str) -> None:

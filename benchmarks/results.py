@@ -1,11 +1,12 @@
-"""Results in a folder: one file a case, in it one run a line-up of contenders."""
+"""Results in a folder: one file a case, in it one run a line-up of contenders and a
+machine; and a budget a machine."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-BUDGET = RESULTS / "budget.md"
 
 
 def add(folder: Path, run: dict[str, Any]) -> None:
@@ -28,7 +29,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [run for path in files for run in json.loads(path.read_text())]
 
 
+def write_budget(folder: Path, machine: str, tables: str) -> None:
+    """Keeps the tables of ``budget.py`` in the place of this machine's older ones."""
+    slug = re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
+    text = f"### On {machine}\n\n{tables}\n"
+    (folder / f"budget.{slug}.md").write_text(text)
+
+
 def read_budget(folder: Path) -> str:
     """The tables that ``budget.py`` wrote."""
-    path = folder / BUDGET.name
-    return path.read_text().rstrip() if path.exists() else "Not run."
+    files = sorted(folder.glob("budget.*.md"))
+    return "\n\n".join(path.read_text().rstrip() for path in files) or "Not run."

@@ -24,10 +24,10 @@ reach through the same XLA in the same round. *Peak* is the most memory that the
 held; *first* is the first call, with what it compiles. *On* is the machine:"""
 
 BUDGET = """\
-`python benchmarks/budget.py`: one step under JAX's profiler. Products of the layers are
-those with a weight matrix, forward, by the input and by the weights. What is kept for
-the backward pass is written into arrays of all layers, read from them, and first filled
-with zeros."""
+`python benchmarks/budget.py [CASE ...]`: one step under JAX's profiler. Products of the
+layers are those with a weight matrix, forward, by the input and by the weights. What is
+kept for the backward pass is written into arrays of all layers, read from them, and
+first filled with zeros."""
 
 RUNS = """\
 *Load* is the system's average of a minute, before a run and at its end: on a machine

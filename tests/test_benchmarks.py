@@ -155,6 +155,15 @@ def test_machines_stand_side_by_side(tmp_path):
     ]
 
 
+def test_a_budget_a_machine(tmp_path):
+    from results import read_budget, write_budget
+
+    assert read_budget(tmp_path) == "Not run."
+    for machine, tables in (("two", "b"), ("one", "a"), ("two", "c")):
+        write_budget(tmp_path, machine, tables)
+    assert read_budget(tmp_path) == "### On one\n\na\n\n### On two\n\nc"
+
+
 def test_every_default_case_can_be_parsed():
     from cases import DEFAULT, ON_GPU, Case
 

@@ -20,7 +20,6 @@ OFFICIAL = {
     "max_predictions": 20,
     "packing": False,
 }
-modes = pytest.mark.parametrize("mode", [{}, OFFICIAL], ids=["strict", "official"])
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +42,32 @@ def wikipedia(data_folder, tmp_path_factory):
 def rows_of(wikipedia, count=400, **fields):
     data = PretrainingData(*wikipedia, DataConfig(**fields), seed=0)
     return data, [data[n] for n in range(count)]
+
+
+@pytest.fixture(scope="module", params=[{}, OFFICIAL], ids=["strict", "official"])
+def mode(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def stream(wikipedia, mode):
+    """4,000 rows of 128 tokens, and the sizes of their first spans that nothing cut."""
+    sizes, draw_spans = [], masking.draw_spans
+
+    def recording(bounds, limits, budget, max_ngram, rng, row_ends):
+        spans = draw_spans(bounds, limits, budget, max_ngram, rng, row_ends)
+        rows = np.searchsorted(row_ends, [first for first, _ in spans], "right") - 1
+        budgets = np.broadcast_to(budget, len(row_ends) - 1)
+        for row, drawn_first in zip(*np.unique(rows, return_index=True), strict=True):
+            first, last = spans[drawn_first]
+            three = bounds[min(first + 3, len(bounds) - 1)] - bounds[first]
+            if limits[first] - first >= 3 and three <= budgets[row]:
+                sizes.append(last - first)
+        return spans
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(masking, "draw_spans", recording)
+        return *rows_of(wikipedia, 4000, sequence_length=128, **mode), sizes
 
 
 def original(row):
@@ -83,11 +108,10 @@ def test_the_official_cap_masks_20_of_512(wikipedia):
     assert masked[full].sum() / lengths[full].sum() == pytest.approx(0.039, abs=1e-4)
 
 
-@modes
-def test_fates_are_80_10_10_and_each_tokens_own(wikipedia, mode):
-    data, rows = rows_of(wikipedia, 1200, sequence_length=128, **mode)
+def test_fates_are_80_10_10_and_each_tokens_own(stream, mode):
+    data, rows, _ = stream
     fates, together = np.zeros(3, int), np.zeros((3, 3), int)
-    for row in rows:
+    for row in rows[:1200]:
         kept = row["masked_weights"] > 0
         places, label = row["masked_positions"][kept], row["masked_labels"][kept]
         shown = row["input_ids"][places]
@@ -106,35 +130,18 @@ def test_fates_are_80_10_10_and_each_tokens_own(wikipedia, mode):
     assert stats.chi2_contingency(together).pvalue > 1e-3
 
 
-@modes
-def test_spans_follow_the_law_where_they_fit(wikipedia, mode, monkeypatch):
-    sizes, draw_spans = [], masking.draw_spans
-
-    def recording(bounds, limits, budget, max_ngram, rng, row_ends):
-        spans = draw_spans(bounds, limits, budget, max_ngram, rng, row_ends)
-        rows = np.searchsorted(row_ends, [first for first, _ in spans], "right") - 1
-        budgets = np.broadcast_to(budget, len(row_ends) - 1)
-        for row, drawn_first in zip(*np.unique(rows, return_index=True), strict=True):
-            first, last = spans[drawn_first]
-            # A row's first span is cut by nothing where three words fit.
-            three = bounds[min(first + 3, len(bounds) - 1)] - bounds[first]
-            if limits[first] - first >= 3 and three <= budgets[row]:
-                sizes.append(last - first)
-        return spans
-
-    monkeypatch.setattr(masking, "draw_spans", recording)
-    rows_of(wikipedia, 4000, sequence_length=128, **mode)
+def test_spans_follow_the_law_where_they_fit(stream):
+    _, _, sizes = stream
     counts = np.bincount(sizes, minlength=4)[1:]
     assert counts.sum() > 3000
     expected = counts.sum() * np.array([6, 3, 2]) / 11
     assert stats.chisquare(counts, expected).pvalue > 1e-3
 
 
-@modes
-def test_masked_words_are_whole(wikipedia, mode):
-    data, rows = rows_of(wikipedia, 400, sequence_length=128, **mode)
+def test_masked_words_are_whole(stream, mode):
+    data, rows, _ = stream
     across = 0
-    for row in rows:
+    for row in rows[:400]:
         ids = original(row)
         places = np.flatnonzero(~np.isin(ids, data.specials))
         starts = data.vocabulary.word_starts[ids[places]]
@@ -150,11 +157,12 @@ def test_masked_words_are_whole(wikipedia, mode):
     assert bool(across) == bool(mode)
 
 
-@modes
-def test_sentence_order_leaks_other_documents_in_official_mode_only(wikipedia, mode):
+def test_sentence_order_leaks_other_documents_in_official_mode_only(
+    wikipedia, stream, mode
+):
     """An audit of rows: which pairs' segments both lie in the pair's document?"""
     corpus, _ = wikipedia
-    data, rows = rows_of(wikipedia, 2000, sequence_length=128, **mode)
+    data, rows, _ = stream
     plan = data.plan(0)
 
     def spelt(tokens):
@@ -165,7 +173,7 @@ def test_sentence_order_leaks_other_documents_in_official_mode_only(wikipedia, m
         return spelt(segment) in spelt(corpus.tokens(int(document)))
 
     leaked, at_home = [], []
-    for n, row in enumerate(rows):
+    for n, row in enumerate(rows[:2000]):
         ids = original(row)
         for i, pair in enumerate(plan.pairs_of(np.array([n]))[0]):
             inside = row["segment_ids"] == i + 1
