@@ -160,12 +160,10 @@ def race_pretraining(loaded: PretrainingExperiment, args: argparse.Namespace) ->
             batch_size=args.batch or data.batch_size,
             sequence_length=args.length or data.sequence_length,
         ),
+        # The first steps of its own schedule.
         optimizer=replace(
-            optimizer,
-            learning_rate=args.rate or optimizer.learning_rate,
-            warmup_steps=args.steps // 10,
+            optimizer, learning_rate=args.rate or optimizer.learning_rate
         ),
-        steps=args.steps,
         seeds=args.seeds,
     )
     corpus = PreparedCorpus.open(args.prepared or loaded.corpus.prepared, "train")
