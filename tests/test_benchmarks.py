@@ -184,7 +184,7 @@ def test_a_case_is_measured_and_drawn_up(tmp_path):
     # Both compute the same loss, the second with more products.
     assert every["check"] == pytest.approx(ours["check"], rel=1e-5)
     assert every["flops"] > ours["flops"]
-    assert "| demo, 2 x 16, 2 predicted | albert_jax |" in done.stdout
+    assert "| demo, 2 x 16, 2 predicted | A | albert_jax |" in done.stdout
 
 
 def test_the_gpu_cases_run_on_a_cpu_when_they_are_small(tmp_path):
@@ -194,7 +194,7 @@ def test_the_gpu_cases_run_on_a_cpu_when_they_are_small(tmp_path):
         *("--contenders", "ours"),
     )
     assert done.returncode == 0, done.stderr
-    assert "| demo, 2 x 16, 2 predicted | albert_jax |" in done.stdout
+    assert "| demo, 2 x 16, 2 predicted | A | albert_jax |" in done.stdout
     (run,) = json.loads((tmp_path / "gpu.demo.2x16.json").read_text())
     assert run["dtype"] == "bfloat16"
 
