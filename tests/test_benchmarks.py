@@ -141,11 +141,8 @@ def test_machines_stand_side_by_side(tmp_path):
     from table import render
 
     for machine, seconds in (("one", 1.0), ("two", 2.0), ("one", 3.0)):
-        ours = contender("albert_jax", [seconds])
-        add(
-            tmp_path,
-            run_of("scan/base/8x128", machine, ours=ours | {"temporary_mib": 1.0}),
-        )
+        ours = contender("albert_jax", [seconds], temporary_mib=1.0)
+        add(tmp_path, run_of("scan/base/8x128", machine, ours=ours))
     text = render(read(tmp_path), "Not run.")
     assert "- A: one\n- B: two\n" in text
     rows = [line for line in text.splitlines() if "| albert_jax |" in line]

@@ -60,6 +60,7 @@ def stream(wikipedia, mode):
         budgets = np.broadcast_to(budget, len(row_ends) - 1)
         for row, drawn_first in zip(*np.unique(rows, return_index=True), strict=True):
             first, last = spans[drawn_first]
+            # A row's first span is cut by nothing where three words fit.
             three = bounds[min(first + 3, len(bounds) - 1)] - bounds[first]
             if limits[first] - first >= 3 and three <= budgets[row]:
                 sizes.append(last - first)
