@@ -128,10 +128,11 @@ class Recorder:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Counts what it encloses as time in which the device waits for data, unless
-        it is still busy with the step under way at its end."""
+        it is still busy with the step under way at its end. Before the first step and
+        after evaluation or saving no step is, and ``settle`` leaves that time out."""
         start = time.perf_counter()
         yield
-        if not self._pending or _is_done(self._pending[1]):
+        if self._pending and _is_done(self._pending[1]):
             self._waited += time.perf_counter() - start
 
     def dispatched(self, step: int, sums: Sums) -> None:
