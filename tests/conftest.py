@@ -1,6 +1,7 @@
 """What tests stand on: JAX on the CPU, no display, real data where it is found."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -15,7 +16,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests compile far more than they compute: without these a tiny model's training step
 # takes five times as long to compile. Products stay as fast, the rest becomes slower.
-_FLAGS = "--xla_backend_optimization_level=0"
+# One LLVM module a program: as tests keep every core busy, more only add up.
+_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if version("jaxlib").startswith("0.10."):
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"  # Later versions do not know it.
 os.environ.setdefault("XLA_FLAGS", _FLAGS)
@@ -26,6 +28,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# JAX keeps what it has traced, and Python looks through all of it for garbage again and
+# again: a twentieth of the time of the tests, at its own thresholds (700, 10, 10).
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
