@@ -1,18 +1,19 @@
-"""Tasks of the small model: what an hour of pretraining on one core is good for.
+"""Tasks of the small model: what 77 minutes of pretraining on two cores are good for.
 
 Hardware: one core.
 Expected: no row of the paper. Pretraining should win.
 Command: albert-jax finetune experiments/small_tasks.py:sst2 --init runs/small-long \\
     --workdir runs/sst2, and the same with --from-scratch --workdir runs/sst2-scratch
-Measured: 2026-11-27, one core of an Intel Xeon a run; docs/results.md has the table.
-Five seeds (SQuAD, RACE three), differences to random weights paired by seed, points:
-pretraining wins CoLA by 12.7 [10.4, 15.1], STS-B by 6.9 [3.4, 10.3] and SQuAD's F1 by
-2.5 [1.7, 3.3], and loses MRPC by 1.4 [0.2, 2.6] to weights that nearly always give
-the commonest answer. SST-2 (81.1 % against 80.7 %), RTE and RACE-middle are not
-decided, the last two near what the commonest answer scores.
+Measured: 2026-11-28, one core of an AMD EPYC a run (random weights: the day before, one
+of an Intel Xeon); docs/results.md has the table. Five seeds (SQuAD, RACE three),
+differences to random weights in points: pretraining wins CoLA by 12.7 [9.3, 16.1] and
+SQuAD's F1 by 2.3 [1.8, 2.8]. STS-B (4.0 [-0.3, 8.3]), MRPC, SST-2 (80.6 % against
+80.7 %), RTE and RACE-middle are not decided, the last two near what the commonest
+answer scores.
 
 Steps were chosen to fit the time: one to four epochs of the small sets, half an epoch
-of SST-2. Rates, batches and what counts, the last weights, were fixed before any run;
+of SST-2. Rates, batches and what counts, the last weights, were fixed before any run,
+and are the same for every pretrained model that was tried (docs/results.md);
 dropout, which the first, unfinished ones had, was left out to save time. SQuAD's train
 set was not to be had: ``train-stand-in.json`` is SQuADShifts (amazon, reddit,
 new_wiki) and TyDiQA-GoldP in English, 31,322 questions, so that its scores are none of

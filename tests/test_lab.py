@@ -5,14 +5,17 @@ import json
 import pages
 import pytest
 
-from albert_jax.catalogue import load_study
+from albert_jax.catalogue import load_experiment, load_study
+from albert_jax.finetuning.evaluation import rule_of
+from albert_jax.finetuning.results import Spread
 from albert_jax.identity import to_dict
 from albert_jax.study.markdown import markdown
 from albert_jax.study.report import describe_study
 from albert_jax.study.results import read_study
 from albert_jax.study.table import table_csv
 
-NOTES = {path.parent.name: path.parent for path in pages.ROOT.glob("docs/lab/*/*.json")}
+LAB = pages.ROOT / "docs" / "lab"
+NOTES = {path.parent.name: path.parent for path in LAB.glob("*/study.json")}
 parametrized = pytest.mark.parametrize("name", NOTES)
 
 
@@ -40,3 +43,31 @@ def test_a_note_is_of_the_study_that_is_in_the_repository(name):
 
 def test_there_are_notes():
     assert NOTES
+
+
+# A task of experiments/small_tasks.py: its row in the tables, its metric.
+TASKS = {
+    "sst2": ("SST-2, accuracy", "accuracy"),
+    "cola": ("CoLA, Matthews", "matthews"),
+    "stsb": ("STS-B, Pearson", "pearson"),
+    "mrpc": ("MRPC, accuracy", "accuracy"),
+    "rte": ("RTE, accuracy", "accuracy"),
+    "squad": ("SQuAD 1.1, F1", "f1"),
+    "race-middle": ("RACE-middle, accuracy", "accuracy"),
+}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_tables_of_tasks_are_what_the_seeds_scored(task, page):
+    label, metric = TASKS[task]
+    scored = json.loads((LAB / "small-tasks" / f"{task}.json").read_text())
+    made = load_experiment(str(pages.ROOT / f"experiments/small_tasks.py:{task}"))
+    assert scored["seeds"] == list(made.all_seeds) and scored["rule"] == rule_of(made)
+    spread = Spread.of(scored["scores"][metric]["values"])
+    percent = 1 if metric == "f1" else 100
+    values = (percent * value for value in (spread.mean, *spread.interval))
+    cell = "{:.1f} [{:.1f}, {:.1f}]".format(*values)
+    lines = (pages.ROOT / page).read_text().splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| {label} |"))
+    assert f"| {cell} |" in row
