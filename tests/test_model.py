@@ -321,6 +321,14 @@ def test_parameter_count_of_the_width_table():
     assert sum(table.values()) - sum(table[head] for head in HEADS) == 495_518_208
 
 
+def test_fresh_parameters_are_those_that_the_whole_model_makes():
+    config = tiny.config(num_hidden_layers=5, num_hidden_groups=2, inner_group_num=2)
+    model = AlbertForPreTraining(config)
+    whole = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    fresh = init_params(model, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, fresh, whole)
+
+
 def test_initial_values():
     config = tiny.config(vocab_size=5000, hidden_size=256, initializer_range=0.02)
     params = init_params(AlbertForPreTraining(config), jax.random.key(0))

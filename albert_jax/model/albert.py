@@ -1,5 +1,6 @@
 """The encoder as a whole: embeddings, E to H projection, layers, pooler."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -50,7 +51,14 @@ class AlbertOutput:
 
 
 def init_params(model: nn.Module, key: Key[Array, ""]) -> PyTree:
-    """Fresh parameters of a model or head; no shape of them depends on a batch."""
+    """Fresh parameters of a model or head; no shape of them depends on a batch.
+
+    Nor on how often a layer is applied: where all is shared, each group's is traced
+    once, as tracing every one of 24 takes seconds.
+    """
+    c = model.config
+    if c.share == "all":
+        model = model.clone(config=replace(c, num_hidden_layers=c.num_hidden_groups))
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
