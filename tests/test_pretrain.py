@@ -20,6 +20,7 @@ from albert_jax.interop.pretrained import save_pretrained
 from albert_jax.interop.pretraining import check_init
 from albert_jax.interop.pretraining import pretrain as continue_pretraining
 from albert_jax.train.loop import NonFiniteLossError
+from albert_jax.train.metrics import read_metrics
 from albert_jax.train.pretrain import pretrain
 from albert_jax.train.run import load_run
 
@@ -81,6 +82,23 @@ def test_a_run_learns_and_explains_itself(experiment, whole):
     }
     kept = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert kept == [8, 12]
+
+
+def test_curves_are_drawn_once_a_minute_and_at_the_end(
+    experiment, tmp_path, monkeypatch
+):
+    # Three evaluations, half a minute apart; the run is stopped a step after the last.
+    seconds = iter(30.0 * n for n in range(100))
+    drawn, asked = [], iter(range(12))
+    monkeypatch.setattr("albert_jax.train.pretrain.monotonic", lambda: next(seconds))
+    monkeypatch.setattr(
+        "albert_jax.train.curves.draw_curves",
+        lambda log, png, title: drawn.append(max(x["step"] for x in read_metrics(log))),
+    )
+    often = dataclasses.replace(experiment.evaluation, every=2)
+    stopped = dataclasses.replace(experiment, evaluation=often)
+    pretrain(stopped, tmp_path, stopping=lambda: next(asked) == 7)
+    assert drawn == [4, 6]
 
 
 def test_a_finished_run_is_left_as_it_is(experiment, whole):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,7 +30,6 @@ from albert_jax.model.losses import (
     pretraining_weights,
 )
 from albert_jax.train.accumulation import gradient
-from albert_jax.train.curves import draw_curves
 from albert_jax.train.evaluation import HeldOut
 from albert_jax.train.loop import Cadence, Recorder, run_loop
 from albert_jax.train.metrics import MetricsLog, read_metrics
@@ -183,6 +183,10 @@ def pretrain(
                 log.write(0, baseline)
             evaluated = agreed(past.evaluated)
             metrics = dict(past.evaluation)
+            # Anew when a run goes on: it may have ended before it was drawn.
+            picture = _Picture(
+                run, experiment.name, past.evaluated > 0, drawn=monotonic()
+            )
 
             def evaluate(step: int, state: TrainState) -> None:
                 if step == evaluated:
@@ -191,7 +195,7 @@ def pretrain(
                 log.write(step, metrics)
                 progress.message(f"step {step:,}: {describe(metrics)}")
                 if step and first():
-                    draw_curves(run / METRICS, run / CURVES, experiment.name)
+                    picture.changed()
 
             def save(step: int, state: TrainState) -> None:
                 rows = position + (step - start) * experiment.data.batch_size
@@ -222,6 +226,7 @@ def pretrain(
                 cadence,
                 stopping,
             )
+            picture.draw()
     meet("everything is written")
     return metrics | baseline | {"step": step}
 
@@ -307,6 +312,32 @@ def _fresh(
             "albert_jax.pretrain"
         )
     return programs.init(key, params=open_init(tokenizer))
+
+
+@dataclass
+class _Picture:
+    """The curves of a run under way: drawing takes half a second, and can wait."""
+
+    run: Path
+    title: str
+    behind: bool
+    """Something was evaluated since it was drawn."""
+    drawn: float
+    """When; at first, since when it could have been."""
+
+    def changed(self) -> None:
+        """Something was evaluated: draws at most once a minute."""
+        self.behind = True
+        if monotonic() - self.drawn >= 60:
+            self.draw()
+
+    def draw(self) -> None:
+        if self.behind:
+            # matplotlib is slow to load, and a run that fails early needs none.
+            from albert_jax.train.curves import draw_curves
+
+            draw_curves(self.run / METRICS, self.run / CURVES, self.title)
+            self.behind, self.drawn = False, monotonic()
 
 
 @dataclass(frozen=True)
