@@ -95,12 +95,13 @@ def test_official_leak_shows_another_document():
 def masks_at_separators(**fields):
     """For rows whose segment B begins with no word's start: (was the last token of A
     masked?, was the first of B?)."""
-    source = data(packing=False, **fields)
+    rows = data(packing=False, **fields).rows(0, 400)
+    word_starts = MadeTokenizer().word_starts
     for n in range(400):
-        row = source[n]
+        row = {name: values[n] for name, values in rows.items()}
         ids, masked = original(row), row["masked_positions"][row["masked_weights"] > 0]
         (b,) = np.flatnonzero(np.diff(row["token_type_ids"]) == 1) + 1
-        if not source.vocabulary.word_starts[ids[b]]:
+        if not word_starts[ids[b]]:
             yield b - 2 in masked, b in masked
 
 
@@ -113,16 +114,19 @@ def test_official_words_run_on_across_separators_and_strict_ones_do_not():
 
 @pytest.mark.parametrize("official", [False, True])
 def test_replacements_are_special_pieces_officially_only(official):
-    # One document of 50 tokens and 60 pieces in all, so that each is drawn often.
+    # 60 pieces in all, so that each is drawn often; every document has the same 50.
+    class Alike(MadeCorpus):
+        def tokens(self, document):
+            return super().tokens(0)
+
     fields = {"sequence_length": 32, "max_pairs": 1, "official_masking": official}
     source = PretrainingData(
-        MadeCorpus(((5,) * 10,)), MadeTokenizer(vocab_size=60), DataConfig(**fields), 0
+        Alike(((5,) * 10,) * 750), MadeTokenizer(vocab_size=60), DataConfig(**fields), 0
     )
-    shown = set()
-    for n in range(1500):
-        row = source[n]
-        places = row["masked_positions"][row["masked_weights"] > 0]
-        shown |= set(row["input_ids"][places].tolist())
+    rows = source.rows(0, 1500)
+    places = rows["masked_positions"].astype(int)
+    shown = np.take_along_axis(rows["input_ids"], places, axis=1)
+    shown = set(shown[rows["masked_weights"] > 0].tolist())
     assert shown == set(range(60)) - (set() if official else {0, 1, 2, 3})
 
 
@@ -188,24 +192,25 @@ def test_rows_built_together_are_the_rows_built_alone(packing):
 
 
 def test_a_lone_sentence_is_split_at_any_word_alike():
-    # Its 30 pieces begin words at all places but every third.
+    # Sentences of 30 pieces, which begin words at all places but every third.
     source = PretrainingData(
-        MadeCorpus(((30,),)), MadeTokenizer(), DataConfig(sequence_length=64), 0
+        MadeCorpus(((30,),) * 300), MadeTokenizer(), DataConfig(sequence_length=64), 0
     )
-    (pair,) = source.plan(0).pairs.size.tolist()
-    assert pair == [30, 0]
-    splits = []
-    for seed in range(3000):
-        source.seed = seed
-        ((a, b, label),) = pairs_in(source[0])
+    assert (source.plan(0).pairs.size == [30, 0]).all()
+    rows, counts = source.rows(0, 3000), np.zeros((3, 30), int)
+    for n in range(3000):
+        ((a, b, label),) = pairs_in({name: values[n] for name, values in rows.items()})
         first, second = (b, a) if label else (a, b)
         assert len(a) + len(b) == 30 and first[-1] + 1 == second[0]
-        splits.append(int(second[0]) - 10)
-    counts = np.bincount(splits, minlength=30)
-    possible = source.vocabulary.word_starts[10 + np.arange(30)]
-    possible[0] = False
+        document, place = divmod(int(second[0]) - 10, 1000)
+        counts[document % 3, place] += 1
+    ids = 10 + 1000 * np.arange(3)[:, None] + np.arange(30)
+    possible = source.vocabulary.word_starts[ids]
+    possible[:, 0] = False
     assert not counts[~possible].any()
-    assert stats.chisquare(counts[possible]).pvalue > 1e-3
+    alike = possible * counts.sum(1, keepdims=True) / possible.sum(1, keepdims=True)
+    found = stats.chisquare(counts[possible], alike[possible], ddof=2)
+    assert found.pvalue > 1e-3
 
 
 def test_every_epoch_draws_pairs_and_order_anew():
