@@ -16,7 +16,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests compile far more than they compute: without these a tiny model's training step
 # takes five times as long to compile. Products stay as fast, the rest becomes slower.
-_FLAGS = "--xla_backend_optimization_level=0"
+# One LLVM module a program: as tests keep every core busy, more only add up.
+_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if version("jaxlib").startswith("0.10."):
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"  # Later versions do not know it.
 os.environ.setdefault("XLA_FLAGS", _FLAGS)

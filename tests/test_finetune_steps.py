@@ -79,9 +79,23 @@ def members(tree, places):
     return jax.tree.map(lambda x: x[places], tree)
 
 
+def near(path, ours, theirs, first):
+    """As near as a thousandth of how far training moved the leaf.
+
+    By norms: where a gradient is nearly zero, Adam makes its rounding large. A bias of
+    the keys, which adds the same to every logit of a softmax, is moved by that alone.
+    """
+    if jax.tree_util.keystr(path, simple=True, separator="/").endswith("key/bias"):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+    else:
+        distance, moved = np.linalg.norm(ours - theirs), np.linalg.norm(theirs - first)
+        assert distance <= 1e-3 * moved, path
+
+
 def test_eight_seeds_in_one_program_are_eight_runs():
     programs, start = programs_of(EXPERIMENT)
     begin = fresh(programs, start)
+    first = jax.device_get(begin.params)
     for drawn in (jax.random.key_data(begin.key), begin.params["classifier"]["kernel"]):
         assert len(np.unique(drawn, axis=0)) == 8
     states = [members(begin, slice(seed, seed + 1)) for seed in range(8)]
@@ -95,7 +109,7 @@ def test_eight_seeds_in_one_program_are_eight_runs():
         found, state = losses_of(alone, states[seed], batches_of([seed]), 20)
         losses.append(found)
         ours, theirs = members(together.params, seed), members(state.params, 0)
-        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4), ours, theirs)
+        jax.tree_util.tree_map_with_path(near, ours, theirs, members(first, seed))
     np.testing.assert_allclose(mean, np.mean(losses, axis=0), rtol=0, atol=1e-5)
     assert np.std(losses, axis=0).min() > 1e-3  # seeds differ
 
