@@ -4,12 +4,11 @@ Hardware: one core.
 Expected: no row of the paper. Pretraining should win.
 Command: albert-jax finetune experiments/small_tasks.py:sst2 --init runs/small-long \\
     --workdir runs/sst2, and the same with --from-scratch --workdir runs/sst2-scratch
-Measured: 2026-11-28, one core of an AMD EPYC a run (random weights: the day before, one
-of an Intel Xeon); docs/results.md has the table. Five seeds (SQuAD, RACE three),
-differences to random weights in points: pretraining wins CoLA by 12.7 [9.3, 16.1] and
-SQuAD's F1 by 2.3 [1.8, 2.8]. STS-B (4.0 [-0.3, 8.3]), MRPC, SST-2 (80.6 % against
-80.7 %), RTE and RACE-middle are not decided, the last two near what the commonest
-answer scores.
+Measured: 2026-11-28, one core of an AMD EPYC a run; docs/results.md has the table. Five
+seeds (SQuAD, RACE three), differences to random weights in points, paired by seed:
+pretraining wins CoLA by 12.7 [10.2, 15.3], STS-B by 4.0 [0.2, 7.9] and SQuAD's F1 by
+2.3 [1.9, 2.6]. SST-2 (80.6 % against 80.7 %), MRPC, RTE and RACE-middle are not
+decided, the last three near what guessing scores.
 
 Steps were chosen to fit the time: one to four epochs of the small sets, half an epoch
 of SST-2. Rates, batches and what counts, the last weights, were fixed before any run,

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pages
 import pytest
 
@@ -60,15 +61,25 @@ TASKS = {
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 @pytest.mark.parametrize("task", TASKS)
 def test_the_tables_of_tasks_are_what_the_seeds_scored(task, page):
-    scored = json.loads((LAB / "small-tasks" / f"{task}.json").read_text())
     made = load_experiment(str(pages.ROOT / f"experiments/small_tasks.py:{task}"))
-    assert scored["seeds"] == list(made.all_seeds) and scored["rule"] == rule_of(made)
     metric = made.task.metrics[0]
     assert metric in TASKS[task].lower()
-    spread = Spread.of(scored["scores"][metric]["values"])
     percent = 1 if metric == "f1" else 100  # SQuAD's own script gives percent.
-    values = (percent * value for value in (spread.mean, *spread.interval))
-    cell = "{:.1f} [{:.1f}, {:.1f}]".format(*values)
+    arms = []
+    for arm in (task, f"{task}-scratch"):
+        scored = json.loads((LAB / "small-tasks" / f"{arm}.json").read_text())
+        assert scored["seeds"] == list(made.all_seeds)
+        assert scored["rule"] == rule_of(made)
+        arms.append(percent * np.array(scored["scores"][metric]["values"]))
+    pretrained, random = arms
+    cells = [cell(pretrained), cell(random), cell(pretrained - random, sign="+")]
     lines = (pages.ROOT / page).read_text().splitlines()
     (row,) = (line for line in lines if line.startswith(f"| {TASKS[task]} |"))
-    assert f"| {cell} |" in row
+    assert f"| {' | '.join(cells)} |" in row
+
+
+def cell(values, sign="-"):
+    """A mean over seeds and its 95 % interval; a plus before what is above zero."""
+    spread = Spread.of(values.tolist())
+    low, high = spread.interval
+    return f"{spread.mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"

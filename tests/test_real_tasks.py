@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pages
 import pytest
 
 from albert_jax.config.tasks import SPLITS, TASKS, Split, Task
@@ -279,3 +280,35 @@ def test_logits_at_the_targets_give_the_answers(squad_dev, tokenizer, name):
             expected = text_of(example.context, offsets, *span)
         assert prediction.given(0.0) == expected
     assert evaluate(task, examples, predictions)["exact"] > 99
+
+
+def guessed(context: str, length: int, rng: np.random.Generator) -> str:
+    """So many neighbouring words of a text, wherever they stand."""
+    words = context.split()
+    start = rng.integers(max(len(words) - length, 0) + 1)
+    return " ".join(words[start : start + length])
+
+
+def test_what_guessing_scores_stands_in_the_table(dev_sets, race, squad_dev):
+    races = replace(TASKS["race-middle"], folder=str(race))
+    labelled = {
+        "SST-2": dev_sets["sst2"],
+        "MRPC": dev_sets["mrpc"],
+        "RTE": dev_sets["rte"],
+        "RACE-middle": read_examples(races, "dev"),
+    }
+    scores = {}
+    for name, examples in labelled.items():
+        ((_, most),) = Counter(e.label for e in examples).most_common(1)
+        scores[name] = 100 * most / len(examples)
+    # Spans at random, as long as answers are.
+    _, examples = squad_dev("squad1")
+    golds = [[answer.text for answer in e.answers] for e in examples]
+    rng = np.random.default_rng(0)
+    lengths = rng.permutation([len(texts[0].split()) for texts in golds])
+    given = [guessed(e.context, n, rng) for e, n in zip(examples, lengths, strict=True)]
+    scores["SQuAD 1.1"] = squad_scores(golds, given)["f1"]
+    lines = (pages.ROOT / "docs/results.md").read_text().splitlines()
+    for name, score in scores.items():
+        (row,) = (line for line in lines if line.startswith(f"| {name}, "))
+        assert row.endswith(f" | {score:.1f} |"), (row, score)
