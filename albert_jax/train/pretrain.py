@@ -226,7 +226,7 @@ def pretrain(
                 cadence,
                 stopping,
             )
-            picture.draw()
+    picture.draw()  # Once all is saved: a full disk costs no more than the picture.
     meet("everything is written")
     return metrics | baseline | {"step": step}
 
