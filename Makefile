@@ -19,7 +19,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # The core that must hold on every supported JAX: the model's mathematics, rows of data.
-CORE := house config losses model optimizer checkpoint metrics tokenizer segments masking shards layers draws
+CORE := config losses model optimizer checkpoint metrics segments masking layers draws
 
 # An index with a build of PyTorch without CUDA, which needs a tenth of the space:
 # make test-interop TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -44,7 +44,8 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-core: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(CORE:%=tests/test_%.py)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not thorough" \
+	    $(CORE:%=tests/test_%.py)
 
 torture: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 -m slow

@@ -28,6 +28,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Processes that tests start need not compile the package's source, each one anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # JAX keeps what it has traced, and Python looks through all of it for garbage again and
 # again: a twentieth of the time of the tests, at its own thresholds (700, 10, 10).
 gc.set_threshold(50_000, 20, 20)

@@ -126,7 +126,9 @@ def params_of(config):
     return model.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))["params"]
 
 
-@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize(
+    "scan", [True, pytest.param(False, marks=pytest.mark.thorough)]
+)
 def test_bfloat16_gradient_stays_near_float32(scan):
     config = tiny.config(scan_layers=scan)
     params, batch = params_of(config), tiny.batch()

@@ -32,6 +32,13 @@ PLANS = {
     "not factorized": {"embedding_size": 16},
     "not factorized, projected": {"embedding_size": 16, "project_equal_sizes": True},
 }
+# What the core is content with: a scan in groups of several blocks, one of part of a
+# layer, and none.
+CORE = ("inner blocks in groups", "attention shared", "nothing shared")
+plans = [
+    pytest.param(plan, id=name, marks=[] if name in CORE else pytest.mark.thorough)
+    for name, plan in PLANS.items()
+]
 
 
 def loss(config: AlbertConfig, params, batch, **options):
@@ -82,7 +89,7 @@ def assert_same_start(*configs: AlbertConfig) -> None:
     jax.tree.map(np.testing.assert_array_equal, *trees)
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+@pytest.mark.parametrize("plan", plans)
 def test_scan_is_the_loop(plan):
     config = tiny.config(**plan, remat="nothing")
     loop = dataclasses.replace(config, scan_layers=False)
@@ -91,7 +98,9 @@ def test_scan_is_the_loop(plan):
     assert_close(gradient(loop, params, batch), gradient(config, params, batch), 1e-5)
 
 
-@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize(
+    "scan", [True, pytest.param(False, marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize("remat", ["matmuls", "layer"])
 def test_remat_changes_nothing(remat, scan):
     plain = tiny.config(remat="nothing", scan_layers=scan, hidden_dropout_prob=0.1)

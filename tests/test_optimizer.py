@@ -298,6 +298,7 @@ def test_config_names_every_setting():
         assert any(not np.array_equal(a, b) for a, b in leaves), changed
 
 
+@pytest.mark.thorough
 def test_vmap_over_seeds_and_learning_rates():
     model = AlbertForPreTraining(tiny.config(num_hidden_layers=2))
 
