@@ -230,9 +230,11 @@ def test_divergence_stops_the_run_and_names_the_step(experiment, tmp_path):
     wild = dataclasses.replace(
         experiment,
         optimizer=dataclasses.replace(experiment.optimizer, learning_rate=1e38),
+        evaluation=dataclasses.replace(experiment.evaluation, every=1),
     )
     with pytest.raises(NonFiniteLossError, match=r"at step \d+"):
         pretrain(wild, tmp_path)
+    assert (tmp_path / "curves.png").exists()
     for folder in (tmp_path / "checkpoints").glob("*/manifest.json"):
         assert int(folder.parent.name) < 12
 

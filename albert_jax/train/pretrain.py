@@ -31,7 +31,7 @@ from albert_jax.model.losses import (
 )
 from albert_jax.train.accumulation import gradient
 from albert_jax.train.evaluation import HeldOut
-from albert_jax.train.loop import Cadence, Recorder, run_loop
+from albert_jax.train.loop import Cadence, NonFiniteLossError, Recorder, run_loop
 from albert_jax.train.metrics import MetricsLog, read_metrics
 from albert_jax.train.optimizer import linear_schedule, make_optimizer
 from albert_jax.train.processes import agreed, alike, first, meet
@@ -156,6 +156,7 @@ def pretrain(
     open_run(run, experiment, identity, tokenizer, accept_changes=accept_changes)
 
     with (
+        _Picture(run, experiment.name) as picture,
         jax.set_mesh(mesh),
         Progress(experiment.steps, console=console) as progress,
         Checkpoints(
@@ -184,9 +185,7 @@ def pretrain(
             evaluated = agreed(past.evaluated)
             metrics = dict(past.evaluation)
             # Anew when a run goes on: it may have ended before it was drawn.
-            picture = _Picture(
-                run, experiment.name, past.evaluated > 0, drawn=monotonic()
-            )
+            picture.behind = past.evaluated > 0
 
             def evaluate(step: int, state: TrainState) -> None:
                 if step == evaluated:
@@ -226,7 +225,6 @@ def pretrain(
                 cadence,
                 stopping,
             )
-    picture.draw()  # Once all is saved: a full disk costs no more than the picture.
     meet("everything is written")
     return metrics | baseline | {"step": step}
 
@@ -316,14 +314,25 @@ def _fresh(
 
 @dataclass
 class _Picture:
-    """The curves of a run under way: drawing takes half a second, and can wait."""
+    """The curves of a run under way: drawing takes half a second, and can wait.
+
+    Its end is the run's, once all is saved or the loss is no longer a number.
+    """
 
     run: Path
     title: str
-    behind: bool
+    behind: bool = False
     """Something was evaluated since it was drawn."""
-    drawn: float
+    drawn: float = 0.0
     """When; at first, since when it could have been."""
+
+    def __enter__(self) -> "_Picture":
+        self.drawn = monotonic()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is None or isinstance(error, NonFiniteLossError):
+            self.draw()
 
     def changed(self) -> None:
         """Something was evaluated: draws at most once a minute."""
