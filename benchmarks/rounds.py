@@ -40,7 +40,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=environment(job["threads"], job.get("source", str(ROOT))),
+            env=environment(job["threads"], job.get("source", str(ROOT)))
+            | job.get("environment", {}),
         )
         self.facts = self._ask(job)["facts"]
 

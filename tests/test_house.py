@@ -31,6 +31,7 @@ HEIGHTS = {
     "train": 3,
     "interop": 4,
     "figures": 5,
+    "heap": 0,
     "inspection": 5,
     "programs": 5,
     "finetuning": 5,

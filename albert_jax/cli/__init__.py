@@ -39,6 +39,7 @@ from albert_jax.cli import (
 )
 from albert_jax.cli.parsing import note
 from albert_jax.config import UserError, nearest
+from albert_jax.heap import keep_heap
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "list": experiments.list_experiments,
@@ -60,6 +61,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
+    keep_heap()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.strip())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from albert_jax.config import UserError
+from albert_jax.heap import keep_heap
 from albert_jax.study.plan import Run
 from albert_jax.study.standing import FAILED, is_finished, write_failure
 
@@ -82,6 +83,7 @@ def work(run: Run, log: Path, accept_changes: bool, seconds: float | None) -> No
         None trains to the end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_heap()
     stopping = _Stopping(seconds)
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
