@@ -15,8 +15,9 @@ Written by `benchmarks/compare.py` from `benchmarks/results/`; `make benchmark` 
 the peers, each into an environment of its own, and measures all of it anew.
 
 Every contender is a process of its own, from the same weights, on the same batch, in
-the same type, with as many threads. Repetitions interleave round by round; only one
-contender computes at a time. A time is the median over rounds. *Against ours* is the
+the same type, with as many threads, and memory as the C library gives it by itself
+([what keeping it gives](results.md#memory-that-is-kept)). Repetitions interleave round
+by round; only one contender computes at a time. A time is the median over rounds. *Against ours* is the
 contender's time over ours in the same round, median and quartiles: above 1 we are
 faster. *Of the limit* are the model's matrix products (`albert_jax.model.costs`; three
 times the forward pass for a training step) over what products of 2048 x 2048 matrices
