@@ -17,12 +17,13 @@ the peers, each into an environment of its own, and measures all of it anew.
 Every contender is a process of its own, from the same weights, on the same batch, in
 the same type, with as many threads, and memory as the C library gives it by itself
 ([what keeping it gives](results.md#memory-that-is-kept)). Repetitions interleave round
-by round; only one contender computes at a time. A time is the median over rounds. *Against ours* is the
-contender's time over ours in the same round, median and quartiles: above 1 we are
-faster. *Of the limit* are the model's matrix products (`albert_jax.model.costs`; three
-times the forward pass for a training step) over what products of 2048 x 2048 matrices
-reach through the same XLA in the same round. *Peak* is the most memory that the process
-held; *first* is the first call, with what it compiles. *On* is the machine:"""
+by round; only one contender computes at a time. A time is the median over rounds.
+*Against ours* is the contender's time over ours in the same round, median and
+quartiles: above 1 we are faster. *Of the limit* are the model's matrix products
+(`albert_jax.model.costs`; three times the forward pass for a training step) over what
+products of 2048 x 2048 matrices reach through the same XLA in the same round. *Peak* is
+the most memory that the process held; *first* is the first call, with what it compiles.
+*On* is the machine:"""
 
 BUDGET = """\
 `python benchmarks/budget.py [CASE ...]`: one step under JAX's profiler. Products of the
