@@ -37,8 +37,8 @@ def settings(cores: int) -> dict[str, int]:
     """How to allocate on so many cores, by the names of environment variables.
 
     Blocks of more than 64 MiB are kept in the main arena alone. Threads of one core
-    can share it. Those of several have their own: with a shared one they wait for each
-    other, which takes small models longer than is won (``benchmarks/heap.py``).
+    can share it; those of several have their own, since sharing one took from a step
+    of the demo all that keeping had won.
     """
     kept = {"MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": -1}
     return kept | {"MALLOC_ARENA_MAX": 1} if cores == 1 else kept
