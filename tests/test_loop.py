@@ -102,9 +102,9 @@ def test_a_device_that_is_busy_does_not_wait(tmp_path, monkeypatch, busy):
         with recorder.waiting():
             pass
         # No step was under way at all: that time is in no line, nor is the wait.
-        assert recorder._waited == 0
+        assert recorder.unlogged["waited"] == 0
         recorder.dispatched(1, {"loss": (jnp.ones([]), jnp.ones([]))})
         monkeypatch.setattr(loop, "_is_done", lambda sums: not busy)
         with recorder.waiting():
             pass
-        assert (recorder._waited == 0) == busy
+        assert (recorder.unlogged["waited"] == 0) == busy

@@ -119,8 +119,7 @@ def test_stopped_and_resumed_is_uninterrupted(experiment, whole, tmp_path, stop_
     stopped = pretrain(experiment, tmp_path, stopping=stopping)
     assert stopped["step"] == stop_after
     pretrain(experiment, tmp_path)
-    (_, ours, _), (_, theirs, _) = load_run(tmp_path), load_run(whole[0])
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert_same_run(tmp_path, whole[0])
 
 
 def test_killed_and_run_again_is_uninterrupted(experiment, whole, tmp_path):

@@ -143,7 +143,16 @@ def finetune(
 
             def save(step: int, state: TrainState) -> None:
                 position = step * experiment.batch_size
-                checkpoints.save(step, vars(state) | best, position)
+                checkpoints.save(step, vars(state) | best, position, recorder.unlogged)
+
+            recorder = Recorder(
+                log,
+                progress,
+                cadence,
+                programs.schedule,
+                past.tokens,
+                unlogged=restored and restored.unlogged,
+            )
 
             state, step = run_loop(
                 state,
@@ -152,7 +161,7 @@ def finetune(
                 programs.step,
                 evaluate,
                 save,
-                Recorder(log, progress, cadence, programs.schedule, past.tokens),
+                recorder,
                 cadence,
                 stopping,
             )

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ class Restored:
     state: PyTree
     position: int
     """Examples drawn from the data so far, over all processes."""
+    unlogged: dict[str, Any]
+    """What the run's log does not say yet, as it was saved."""
 
 
 class Checkpoints:
@@ -92,10 +94,20 @@ class Checkpoints:
             self._writer.shutdown()
             self._noise.unhush()
 
-    def save(self, step: int, state: PyTree, position: int) -> None:
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        position: int,
+        unlogged: Mapping[str, Any] | None = None,
+    ) -> None:
         """Start to write a checkpoint; returns once ``state`` may be donated.
 
         A step that this object has saved or restored is left alone: it is the same.
+
+        Args:
+          position: Examples drawn from the data so far, over all processes.
+          unlogged: What the run's log does not say yet (JSON values).
 
         Raises:
           UserError: the previous save failed, on a full disk for example; its folder
@@ -107,6 +119,7 @@ class Checkpoints:
         header = {
             "step": step,
             "position": position,
+            "unlogged": dict(unlogged or {}),
             "identity": digest(self._identity),
             "identity_fields": self._identity,
             "arrays": _signature(state),
@@ -162,7 +175,7 @@ class Checkpoints:
         self._compare(found, abstract_state, accept_changes, partial)
         state = arrays.load(self._path(step), abstract_state, partial)
         self._intact.add(step)
-        return Restored(step, state, found["position"])
+        return Restored(step, state, found["position"], found.get("unlogged", {}))
 
     def _newest(self) -> int:
         """The newest step that counts, whose every file has been read."""

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import jax
 import optax
@@ -81,12 +82,29 @@ def run_loop(
         recorder.dispatched(step, sums)
 
 
+@dataclass
+class _Window:
+    """What one line of the log is about: the steps since the line before it."""
+
+    sums: Sums = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "_Window":
+        """A window from its JSON values, in which pairs are lists."""
+        sums = {name: tuple(pair) for name, pair in values["sums"].items()}
+        return cls(**{**values, "sums": sums})
+
+
 class Recorder:
     """Turns the losses of steps into lines of the log and movements of the bar.
 
     Args:
       schedule: the learning rate of a step, logged beside the losses.
-      tokens: real tokens that earlier attempts at this run have seen.
+      tokens: real tokens that earlier attempts at this run have logged.
+      unlogged: what ``unlogged`` was when the run stopped that this one goes on from.
       utilization: what MFU is computed by; without it, none is logged.
 
     A line of the log has, all of it about all seeds, beside the means of losses under
@@ -108,6 +126,7 @@ class Recorder:
         schedule: optax.Schedule,
         tokens: int = 0,
         utilization: Utilization | None = None,
+        unlogged: Mapping[str, Any] | None = None,
     ) -> None:
         self._log = log
         self._progress = progress
@@ -117,13 +136,13 @@ class Recorder:
         self._utilization = utilization
         self._pending: tuple[int, Sums] | None = None
         self._clock = time.perf_counter()
-        self._restart()
+        self._window = _Window.of(unlogged) if unlogged else _Window()
 
-    def _restart(self) -> None:
-        """Begins a window: what one line of the log is about."""
-        self._window: Sums = {}
-        self._steps = 0
-        self._seconds = self._waited = 0.0
+    @property
+    def unlogged(self) -> dict[str, Any]:
+        """The steps since the last line of the log, as JSON values: a run that is
+        stopped between two lines and goes on has them in its next one."""
+        return asdict(self._window)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -133,7 +152,7 @@ class Recorder:
         start = time.perf_counter()
         yield
         if self._pending and _is_done(self._pending[1]):
-            self._waited += time.perf_counter() - start
+            self._window.waited += time.perf_counter() - start
 
     def dispatched(self, step: int, sums: Sums) -> None:
         """A step is under way; the next ``settle`` reads its losses."""
@@ -152,7 +171,7 @@ class Recorder:
             # Evaluation or saving came between: that time is nobody's training time.
             return
         step = pending[0]
-        self._seconds += self._clock - since
+        self._window.seconds += self._clock - since
         for name, value in means(sums).items():
             if not math.isfinite(value):
                 raise NonFiniteLossError(
@@ -160,28 +179,33 @@ class Recorder:
                     "last checkpoint. A lower learning rate or a longer warm-up "
                     "usually helps"
                 )
-        self._window = add(self._window, over_seeds(sums))
-        self._steps += 1
+        of_all = {
+            name: (float(total), float(weight))
+            for name, (total, weight) in over_seeds(sums).items()
+        }
+        self._window.sums = add(self._window.sums, of_all)
+        self._window.steps += 1
         values = self._values(step)
         self._progress.update(step, values)
         if self._cadence.logs(step):
             self._tokens = values["tokens"]
             self._log.write(step, values)
-            self._restart()
+            self._window = _Window()
 
     def _values(self, step: int) -> dict[str, float]:
         """The window's means so far, and its rates."""
-        losses = means(self._window)
+        window = self._window
+        losses = means(window.sums)
         share = losses.pop("real_tokens")
-        real, _ = self._window["real_tokens"]
-        mfu = self._utilization and self._utilization.mfu(self._steps, self._seconds)
+        real, _ = window.sums["real_tokens"]
+        mfu = self._utilization and self._utilization.mfu(window.steps, window.seconds)
         return {
             **{f"train/{name}": losses[name] for name in losses},
             "learning_rate": float(self._schedule(step - 1)),
             "tokens": self._tokens + int(real),
-            "tokens_per_second": float(real) / self._seconds,
+            "tokens_per_second": real / window.seconds,
             "real_token_share": share,
-            "data_wait": self._waited / self._seconds,
+            "data_wait": window.waited / window.seconds,
             **({} if mfu is None else {"mfu": mfu}),
         }
 

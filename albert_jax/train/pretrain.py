@@ -198,7 +198,7 @@ def pretrain(
 
             def save(step: int, state: TrainState) -> None:
                 rows = position + (step - start) * experiment.data.batch_size
-                checkpoints.save(step, state, rows)
+                checkpoints.save(step, state, rows, recorder.unlogged)
 
             utilization = None
             if start < experiment.steps:
@@ -207,6 +207,15 @@ def pretrain(
                 )
                 progress.message(utilization.source)
                 progress.message(attention_path(experiment.model))
+            recorder = Recorder(
+                log,
+                progress,
+                cadence,
+                programs.schedule,
+                past.tokens,
+                utilization,
+                restored and restored.unlogged,
+            )
             _, step = run_loop(
                 state or _fresh(experiment, programs, tokenizer, open_init),
                 start,
@@ -214,14 +223,7 @@ def pretrain(
                 programs.step,
                 evaluate,
                 save,
-                Recorder(
-                    log,
-                    progress,
-                    cadence,
-                    programs.schedule,
-                    past.tokens,
-                    utilization,
-                ),
+                recorder,
                 cadence,
                 stopping,
             )
