@@ -86,7 +86,7 @@ PRINTED = {
     "depth": {
         name: (17_683_968, 18)
         for layers in (1, 3, 6, 12, 24, 48)
-        for name in (f"layers-{layers}", f"layers-{layers}-warm")[: 1 + (layers > 1)]
+        for name in (f"layers-{layers}", f"layers-{layers}-warm")
     },
     "width": {
         "hidden-1024": (17_683_968, 18),
