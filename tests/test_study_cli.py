@@ -183,6 +183,12 @@ def test_an_array_trains_a_run_a_task(home):
     assert "array_task is 4, but it must be 0 to 3" in fails(
         FILE, *options, "--array-task", "4"
     )
+    # A changed study needs its record anew, which no task writes.
+    options += ["--scale", "chain", "--accept-changes"]
+    said = fails(FILE, *options, "--array-task", "3")
+    assert "arms: " in said and "--prepare --accept-changes, with the same" in said
+    assert study(FILE, *options, "--prepare")[0] == 0
+    assert study(FILE, *options, "--array-task", "0")[0] == 0
 
 
 def test_a_task_of_an_array_waits_for_what_it_starts_from(home):
