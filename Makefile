@@ -3,6 +3,8 @@
 # make torture kills, stops and damages runs, many times (KILLS=100); the slow tests
 # make slurm   submits the launch scripts to a SLURM of this machine alone, stops and kills
 #              their jobs (needs Debian's slurm-wlm)
+# make notebooks     runs the notebooks whole, at their real size, into build/notebooks
+#                      (an hour; NOTEBOOKS="3 4" picks; 6 fetches released models)
 # make test-beam     prepares by Apache Beam, in .venv-beam
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make docs    builds the documentation into build/site, in .venv-docs; a warning is an error
@@ -31,10 +33,13 @@ TEXT ?=
 VOCABULARY ?=
 PEERS := peer-pytorch peer-flax peer-keras
 
+# Of notebooks: which, by their numbers.
+NOTEBOOKS ?= 1 2 3 4 5 6
+
 # How often make torture kills a run.
 KILLS ?= 100
 
-.PHONY: demo test test-core torture slurm test-beam test-interop parity lint docs benchmark $(PEERS) clean
+.PHONY: demo test test-core torture slurm notebooks test-beam test-interop parity lint docs benchmark $(PEERS) clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/albert-jax pretrain experiments/demo.py
@@ -53,6 +58,16 @@ torture: $(VENV)/installed-test
 
 slurm: $(VENV)/installed-test
 	$(BIN)/python tests/slurm.py
+
+# In a folder of their own, since they leave runs behind; what is run again goes on there.
+notebooks: $(VENV)/installed-test
+	@mkdir -p build/notebooks
+	cp $(foreach number,$(NOTEBOOKS),$(wildcard notebooks/$(number)_*.ipynb)) build/notebooks
+	@for number in $(NOTEBOOKS); do \
+	    echo "Running notebook $$number ..." && \
+	    $(BIN)/python -m jupyter execute --inplace --timeout=-1 \
+	        build/notebooks/$${number}_*.ipynb || exit 1; \
+	done
 
 # An environment of its own: Apache Beam wants other versions of protobuf and pyarrow.
 test-beam: .venv-beam/installed
