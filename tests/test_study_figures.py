@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 from made_study import MASKED, ORDER, by_seed, results, write_six_arms
+from matplotlib.figure import Figure
 from scipy.stats import ttest_1samp
 
 from albert_jax.study import figures, panels
@@ -89,6 +90,25 @@ def test_costs_stand_on_the_x_axis(folder):
     ]
     expected = encoder_parameters(made.study.arms["none"].model)
     assert any(point == pytest.approx((expected, 34.0)) for point in points)
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        (
+            [2.3e12, 2.7e13],
+            ["2·10¹²", "3·10¹²", "5·10¹²", "1·10¹³", "2·10¹³", "3·10¹³"],
+        ),
+        ([9e19, 1.1e20], ["9·10¹⁹", "1·10²⁰", "1.1·10²⁰"]),
+        ([183_808.0, 2_000_000.0], ["200 k", "300 k", "500 k", "1 M", "2 M"]),
+    ],
+)
+def test_costs_are_numbers_that_are_read_at_once(costs, expected):
+    axes = Figure().add_subplot()
+    panels.scale_costs(axes, costs)
+    low, high = axes.get_xlim()
+    ticks = [x for x in axes.get_xticks() if low <= x <= high]
+    assert axes.xaxis.get_major_formatter().format_ticks(ticks) == expected
 
 
 def test_where_arms_cost_the_same_there_is_no_figure_of_costs():

@@ -32,6 +32,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("s", "^", "D", "v", "P", "X")
 _LINES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _STEPS = [1, 2, 2.5, 5, 10]
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def scale_costs(axes: Axes, values: Sequence[float]) -> None:
         axes.set_xscale("log")
         axes.set_xlim(low / 1.35, high * 1.35)
         ratio = high / low
-        subs = (1, 2, 3, 5, 7) if ratio < 20 else (1, 2, 5) if ratio < 300 else (1,)
+        subs = (1, 2, 3, 5) if ratio < 20 else (1, 2, 5) if ratio < 300 else (1,)
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
@@ -105,8 +106,11 @@ def scale_costs(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _short(amount: float) -> str:
-    """ "12 M" and the like below 10^12, then "1.5e15"."""
+    """ "12 M" and the like below 10^12, then "1.5·10¹⁵"."""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size <= amount < 1e12:
             return f"{amount / size:.4g} {letter}"
-    return f"{amount:.4g}".replace("e+", "e")
+    if amount < 1e12:
+        return f"{amount:.4g}"
+    mantissa, exponent = f"{amount:.3e}".split("e+")
+    return f"{float(mantissa):g}·10{exponent.translate(_RAISED)}"
