@@ -4,7 +4,7 @@
 # make slurm   submits the launch scripts to a SLURM of this machine alone, stops and kills
 #              their jobs (needs Debian's slurm-wlm)
 # make notebooks     runs the notebooks whole, at their real size, into build/notebooks
-#                      (an hour; NOTEBOOKS="3 4" picks; 6 fetches released models)
+#                      (35 minutes on two cores; NOTEBOOKS="3 4" picks; 6 fetches models)
 # make test-beam     prepares by Apache Beam, in .venv-beam
 # make test-interop  compares with transformers and TensorFlow, in .venv-interop
 # make docs    builds the documentation into build/site, in .venv-docs; a warning is an error
