@@ -30,6 +30,7 @@ from albert_jax.finetuning.evaluation import Evaluator, of_seeds
 from albert_jax.finetuning.programs import compile_programs as compile_finetuning
 from albert_jax.finetuning.results import Spread
 from albert_jax.finetuning.start import open_start
+from albert_jax.heap import keep_heap
 from albert_jax.tasks.batches import TrainingBatches, units_of
 from albert_jax.tasks.features import features_of
 from albert_jax.tasks.reader import read_examples
@@ -196,6 +197,7 @@ def race_pretraining(loaded: PretrainingExperiment, args: argparse.Namespace) ->
 
 def main() -> None:
     args = parse()
+    keep_heap()  # as the commands do
     experiment = load_experiment(args.experiment)
     if isinstance(experiment, FinetuningExperiment):
         race_finetuning(experiment, args)

@@ -8,9 +8,7 @@ are fetched, their means and the window's sums computed. (Training does that whi
 next step computes; here it counts in full.) A round times so many steps of either way
 in turn; shown is the median ratio of a round, and the quartiles.
 
-Measured: 2026-11-27, experiments/small.py:short, --steps 8, jax 0.10.2, on two CPU
-cores so busy with other work that a step took 4.6 s: 1.03 [0.99, 1.06]. To be measured
-again on a quiet machine.
+Measured: docs/results.md, *From layer to layer*.
 """
 
 import argparse
@@ -23,6 +21,7 @@ from spread import ratios, spread
 
 from albert_jax.catalogue import load_experiment
 from albert_jax.config import PretrainingExperiment
+from albert_jax.heap import keep_heap
 from albert_jax.model.losses import Sums
 from albert_jax.train.metrics import add, means
 from albert_jax.train.pretrain import compile_programs
@@ -66,6 +65,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
+    keep_heap()  # as the commands do
 
     experiment = load_experiment(args.experiment)
     rows = args.batch or experiment.data.batch_size
