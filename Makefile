@@ -62,12 +62,9 @@ slurm: $(VENV)/installed-test
 # In a folder of their own, since they leave runs behind; what is run again goes on there.
 notebooks: $(VENV)/installed-test
 	@mkdir -p build/notebooks
-	cp $(foreach number,$(NOTEBOOKS),$(wildcard notebooks/$(number)_*.ipynb)) build/notebooks
-	@for number in $(NOTEBOOKS); do \
-	    echo "Running notebook $$number ..." && \
-	    $(BIN)/python -m jupyter execute --inplace --timeout=-1 \
-	        build/notebooks/$${number}_*.ipynb || exit 1; \
-	done
+	cp $(NOTEBOOKS:%=notebooks/%_*.ipynb) build/notebooks
+	$(BIN)/python -m jupyter execute --inplace --timeout=-1 \
+	    $(NOTEBOOKS:%=build/notebooks/%_*.ipynb)
 
 # An environment of its own: Apache Beam wants other versions of protobuf and pyarrow.
 test-beam: .venv-beam/installed

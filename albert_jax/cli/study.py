@@ -144,12 +144,6 @@ def _train_one(options: _Study, chosen: Study, folder: Path) -> int:
             f"{folder} is no study yet: run albert-jax study {options.file} --prepare, "
             "with the same options, first"
         )
-    if changed := old.changes(wanted):  # and accepted
-        raise UserError(
-            f"{folder} holds a study with other settings ({'; '.join(changed)}), which "
-            "a task of an array leaves as it is: run albert-jax study "
-            f"{options.file} --prepare --accept-changes, with the same options, first"
-        )
     runs = plan(chosen, folder, old.steps, wanted.together)
     if not 0 <= options.array_task < len(runs):
         raise UserError(
@@ -202,8 +196,12 @@ def _records(
         scale=options.scale,
         together=min(together, chosen.seeds),
     )
-    if old:
+    if old and options.array_task is None:
         refuse_changes(folder, old, wanted, accept_changes=options.accept_changes)
+    elif old:  # A task writes no record, so that it has nothing to accept.
+        way = f"albert-jax study {options.file} --prepare --accept-changes, with the "
+        way += "same options, first"
+        refuse_changes(folder, old, wanted, accept_changes=False, way=way)
     return old, wanted
 
 

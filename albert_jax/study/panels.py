@@ -107,10 +107,10 @@ def scale_costs(axes: Axes, values: Sequence[float]) -> None:
 
 def _short(amount: float) -> str:
     """ "12 M" and the like below 10^12, then "1.5·10¹⁵"."""
+    if amount >= 1e12:
+        mantissa, exponent = f"{amount:.3e}".split("e+")
+        return f"{float(mantissa):g}·10{exponent.translate(_RAISED)}"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if size <= amount < 1e12:
+        if amount >= size:
             return f"{amount / size:.4g} {letter}"
-    if amount < 1e12:
-        return f"{amount:.4g}"
-    mantissa, exponent = f"{amount:.3e}".split("e+")
-    return f"{float(mantissa):g}·10{exponent.translate(_RAISED)}"
+    return f"{amount:.4g}"

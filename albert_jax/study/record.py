@@ -104,15 +104,24 @@ def read_record(folder: Path) -> Record | None:
 
 
 def refuse_changes(
-    folder: Path, old: Record, wanted: Record, *, accept_changes: bool
+    folder: Path,
+    old: Record,
+    wanted: Record,
+    *,
+    accept_changes: bool,
+    way: str = "--accept-changes",
 ) -> None:
-    """Raises a ``UserError`` if a study would go on under other settings."""
+    """Raises a ``UserError`` if a study would go on under other settings.
+
+    Args:
+      way: how a user accepts them.
+    """
     changed = old.changes(wanted)
     if changed and not accept_changes:
         raise UserError(
             f"{folder} holds a study with other settings ({'; '.join(changed)}); "
             "choose another --workdir, set them back, or go on under the new ones with "
-            "--accept-changes"
+            f"{way}"
         )
 
 

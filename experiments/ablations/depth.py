@@ -88,7 +88,7 @@ def study(scale: Scale) -> Study:
         seeds=scale.seeds,
         starts={
             warm[many]: chain[few]
-            for few, many in ((shallowest, shallowest), *pairwise(scale.depths))
+            for few, many in pairwise((shallowest, *scale.depths))
         },
         tasks=scale.tasks,
         paper={chain[layers]: TABLE_11[layers] for layers in scale.depths},
